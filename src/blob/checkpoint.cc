@@ -1,0 +1,140 @@
+// Checkpoints: write what changed to fresh pages, then flip a superblock to it.
+//
+// One function, in order: freeze the state under the metadata lock; write the frozen pages (both copies)
+// while transactions go on; flush, which covers the pages and all data that recorded extents point to;
+// write the older superblock slot with FUA; only then let the journal, freed pages and freed space go.
+#include "base/try.h"
+#include "blob/block_io.h"
+#include "blob/store_impl.h"
+
+#include <algorithm>
+
+namespace basalt::blob {
+namespace {
+
+// Both copies of every page, in device order, neighbours joined into larger writes.
+Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage> frozen) {
+  constexpr size_t kMaxWriteBlocks = 64;
+  std::sort(frozen.begin(), frozen.end(),
+            [](const FrozenPage& a, const FrozenPage& b) { return a.page < b.page; });
+  BASALT_TRY_ASSIGN(auto lease, pool.lease());
+  AlignedBuffer joined(32 * kMaxWriteBlocks * kBlockBytes);
+  for (unsigned copy = 0; copy < 2; ++copy) {
+    std::vector<BlockWrite> batch;
+    size_t used = 0;
+    const auto flush_batch = [&]() -> Status {
+      const Status status = write_batch(*lease, pool.device().info(), batch, "checkpoint");
+      batch.clear();
+      used = 0;
+      return status;
+    };
+    for (const FrozenPage& page : frozen) {
+      const uint64_t block = pages.block_of(page.page, copy);
+      std::byte* to = joined.data() + used * kBlockBytes;
+      std::memcpy(to, page.bytes, kBlockBytes);
+      ++used;
+      const size_t last_blocks = batch.empty() ? 0 : batch.back().bytes.size() / kBlockBytes;
+      if (!batch.empty() && batch.back().block + last_blocks == block &&
+          last_blocks < kMaxWriteBlocks) {
+        batch.back().bytes = {batch.back().bytes.data(), (last_blocks + 1) * kBlockBytes};
+      } else {
+        batch.push_back({block, {to, kBlockBytes}});
+      }
+      if (used == joined.size() / kBlockBytes) BASALT_TRY(flush_batch());
+    }
+    BASALT_TRY(flush_batch());
+  }
+  return {};
+}
+
+}  // namespace
+
+Status BlobStore::Impl::checkpoint() {
+  MutexLock one_at_a_time(checkpoint_mutex);
+  MutexLock lock(meta);
+  if (!failure.ok()) return failure;
+  const Ticket covered = last_ticket;
+  const JournalCursor cursor = journal->cursor();
+  Superblock next = superblock;
+  PageRef roots[kTreeCount] = {state.objects().root, state.catalog().root,
+                               state.space().tree().root, state.references().root};
+  std::vector<FrozenPage> frozen;
+  auto page_map = pages.freeze(roots, frozen);
+  if (!page_map) {
+    poison(page_map.error());
+    return page_map.error();
+  }
+  state.objects().root = roots[0];
+  state.catalog().root = roots[1];
+  state.space().tree().root = roots[2];
+  state.references().root = roots[3];
+  std::copy(std::begin(roots), std::end(roots), std::begin(next.trees));
+  next.page_map = *page_map;
+  next.page_map_leaves = pages.map().leaf_count();
+  next.generation = pages.building() - 1;
+  next.checkpoint_generation = next.generation;
+  next.journal_position = cursor.position;
+  next.journal_sequence = cursor.sequence;
+  next.transaction_sequence = covered.value;
+  next.next_blob_id = state.next_blob_id;
+  next.free_clusters = state.space().free_clusters();
+  next.blob_count = state.blob_count;
+  next.cluster_count = state.cluster_count;
+  lock.unlock();
+
+  const auto write = [&]() -> Status {
+    BASALT_TRY(write_pages(pages, pool, std::move(frozen)));
+    BASALT_TRY_ASSIGN(auto lease, pool.lease());
+    BASALT_TRY(flush_device(*lease, "checkpoint"));
+    return write_superblock(*lease, device.info(), next);
+  };
+  const Status status = write();
+
+  lock.lock();
+  pages.written();
+  if (!status.ok()) {
+    poison(status);
+    return status;
+  }
+  pages.map().flipped();
+  older_journal_position = superblock.journal_position;
+  superblock = next;
+  ++checkpoints;
+  const uint64_t tail = older_journal_position;
+  release_durable(covered);
+  pages.trim();
+  lock.unlock();
+  journal->checkpointed(covered, tail);
+  if (keeper != nullptr) keeper->durable(covered);
+  return {};
+}
+
+// The same checkpoint once more, into the other slot.
+Status BlobStore::Impl::flip_again(Channel& channel) {
+  MutexLock one_at_a_time(checkpoint_mutex);
+  MutexLock lock(meta);
+  if (!failure.ok()) return failure;
+  Superblock next = superblock;
+  next.generation = pages.building();
+  const Status status = write_superblock(channel, device.info(), next);
+  if (!status.ok()) {
+    poison(status);
+    return status;
+  }
+  pages.set_building(next.generation + 1);
+  pages.map().freeze();
+  pages.map().flipped();
+  older_journal_position = superblock.journal_position;
+  superblock = next;
+  return {};
+}
+
+void BlobStore::Impl::post_checkpoint_if_due() {
+  const bool journal_full = journal->blocks_since(superblock.journal_position) >
+                            journal->ring_blocks() / 4;
+  const uint64_t dirty_bound = std::max<uint64_t>(
+      64, std::min(pages.page_count() / 16, options.metadata_cache_bytes / kBlockBytes / 4));
+  if (journal_full || pages.dirty_count() > dirty_bound) context.executor().post(checkpoint_task);
+}
+
+}  // namespace basalt::blob

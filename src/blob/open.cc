@@ -1,0 +1,189 @@
+// Opening a store: choose a superblock, load what it points to, replay the journal, take it over.
+//
+// Nothing is written before recovery has succeeded. Taking over gives the store a new epoch, recorded
+// in both superblocks before the first journal record of that epoch, so that nothing written before can
+// pass for something written after, and neither superblock alone is needed to know the epoch.
+#include "base/try.h"
+#include "blob/block_io.h"
+#include "blob/store_impl.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace basalt::blob {
+namespace {
+
+Status check_features(const Superblock& sb, OpenMode mode) {
+  if (const uint64_t unknown = sb.incompatible_features & ~kKnownIncompatible; unknown != 0) {
+    return Status(StatusCode::unsupported, "the store uses incompatible features " +
+                                               std::to_string(unknown) +
+                                               " unknown to this version; use a newer one");
+  }
+  const uint64_t unknown = sb.read_only_features & ~kKnownReadOnlyCompatible;
+  if (unknown != 0 && mode == OpenMode::read_write) {
+    return Status(StatusCode::unsupported, "the store uses features " + std::to_string(unknown) +
+                                               " that this version can only read; open read-only");
+  }
+  return {};
+}
+
+Status no_store(const SuperblockPair& pair) {
+  const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
+                       pair.problems[1].code() != StatusCode::corruption;
+  return Status(nothing ? pair.problems[0].code() : StatusCode::corruption,
+                std::string(pair.problems[0].message()) + "; " +
+                    std::string(pair.problems[1].message()));
+}
+
+}  // namespace
+
+BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb)
+    : context(ctx),
+      device(dev),
+      options(opts),
+      pool(dev, opts.max_channels),
+      superblock(sb),
+      pages(ctx, pool, sb.uuid, opts.metadata_cache_bytes),
+      state(pages) {
+  std::vector<MetadataRun> runs(sb.metadata_runs, sb.metadata_runs + sb.metadata_run_count);
+  pages.set_runs(std::move(runs));
+  pages.set_building(sb.generation + 1);
+  state.cluster_blocks = sb.cluster_bytes / kBlockBytes;
+  state.cluster_count = sb.cluster_count;
+  state.next_blob_id = std::max<uint64_t>(sb.next_blob_id, kFirstBlobId);
+  state.blob_count = sb.blob_count;
+  state.space().set_free_clusters(sb.free_clusters);
+  state.objects().root = sb.trees[static_cast<unsigned>(TreeId::objects)];
+  state.catalog().root = sb.trees[static_cast<unsigned>(TreeId::catalog)];
+  state.space().tree().root = sb.trees[static_cast<unsigned>(TreeId::space)];
+  state.references().root = sb.trees[static_cast<unsigned>(TreeId::references)];
+  last_ticket = Ticket{sb.transaction_sequence};
+  older_journal_position = sb.journal_position;
+  checkpoint_task.run = [this] { (void)checkpoint(); };
+  discard_task.run = [this] {
+    while (true) {
+      MutexLock lock(meta);
+      if (to_discard.empty()) return;
+      const Freed range = to_discard.front();
+      to_discard.pop_front();
+      lock.unlock();
+      if (auto lease = pool.lease()) {
+        const uint64_t scale = superblock.cluster_bytes / device.info().block_size;
+        Io io;
+        io.op = Op::discard;
+        io.lba = Lba{range.first_cluster * scale};
+        io.block_count = BlockCount{range.count * scale};
+        (void)run(**lease, io);   // a hint: a device that refuses loses nothing
+      }
+      lock.lock();
+      state.space().excluded().remove(range.first_cluster, range.count);
+    }
+  };
+}
+
+BlobStore::Impl::~Impl() {
+  context.executor().cancel(checkpoint_task);
+  context.executor().cancel(discard_task);
+}
+
+Status BlobStore::Impl::load(Channel&) {
+  return pages.load_page_map(superblock.page_map, pages.page_count());
+}
+
+Status BlobStore::Impl::replay(Channel& channel) {
+  const JournalGeometry geometry{superblock.journal_first_block, superblock.journal_blocks};
+  JournalCursor cursor{superblock.journal_position, superblock.journal_sequence};
+  std::vector<Effect> effects;
+  BASALT_TRY(recover_journal(channel, device.info(), superblock.uuid, geometry, superblock.epoch,
+                             cursor, last_ticket,
+                             [&](Ticket, std::span<const std::byte> operations) {
+                               effects.clear();
+                               return state.apply(operations, effects);
+                             }));
+  superblock.journal_position = cursor.position;
+  superblock.journal_sequence = cursor.sequence;
+  return {};
+}
+
+Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
+  // What was accepted may still sit in a volatile cache; make it durable before building on it.
+  BASALT_TRY(flush_device(channel, "recovery"));
+  superblock.epoch = superblock.epoch + 1;
+  context.random().fill(identity.open_id);
+  superblock.open_id = identity.open_id;
+  std::memset(superblock.boot_id, 0, sizeof superblock.boot_id);
+  const std::string& boot_id = context.boot_id();
+  std::memcpy(superblock.boot_id, boot_id.data(),
+              std::min(boot_id.size(), sizeof superblock.boot_id - 1));
+  superblock.open_for_writing = 1;
+  identity.epoch = superblock.epoch;
+  const JournalGeometry geometry{superblock.journal_first_block, superblock.journal_blocks};
+  journal = std::make_unique<Journal>(context, device, superblock.uuid, geometry, *this);
+  const JournalCursor cursor{superblock.journal_position, superblock.journal_sequence};
+  BASALT_TRY(journal->start(superblock.epoch, cursor, cursor.position, last_ticket));
+  if (replayed) {
+    BASALT_TRY(checkpoint());
+  } else {
+    BASALT_TRY(flip_again(channel));
+  }
+  return flip_again(channel);
+}
+
+Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& device,
+                                                   const StoreOptions& options) {
+  BASALT_TRY_ASSIGN(auto channel, device.open_channel());
+  BASALT_TRY_ASSIGN(const SuperblockPair pair, read_superblocks(*channel, device.info()));
+  const auto newest = pair.newest();
+  if (!newest) return error(no_store(pair));
+  std::vector<std::string> notes;
+  for (unsigned slot = 0; slot < 2; ++slot) {
+    if (!pair.slots[slot]) {
+      notes.push_back(std::string(pair.problems[slot].message()) +
+                      "; the other superblock is good and was used");
+    }
+  }
+  // The newest first; the older describes a complete starting point too.
+  Status first_problem;
+  for (const unsigned slot : {*newest, 1 - *newest}) {
+    if (!pair.slots[slot]) continue;
+    const Superblock& sb = *pair.slots[slot];
+    BASALT_TRY(check_features(sb, options.mode));
+    auto impl = std::make_unique<BlobStore::Impl>(context, device, options, sb);
+    impl->notes = notes;
+    Status status = impl->load(*channel);
+    if (status.ok()) status = impl->replay(*channel);
+    if (status.ok()) {
+      impl->identity.uuid = sb.uuid;
+      impl->identity.previous_open_id = sb.open_id;
+      impl->identity.previous_boot_id.assign(sb.boot_id, strnlen(sb.boot_id, sizeof sb.boot_id));
+      impl->identity.previous_open_was_writer = sb.open_for_writing != 0;
+      impl->identity.epoch = sb.epoch;
+      const bool replayed = impl->last_ticket.value != sb.transaction_sequence;
+      if (options.mode == OpenMode::read_write) {
+        BASALT_TRY(impl->become_writer(*channel, replayed));
+      }
+      for (const std::string& note : impl->notes) context.log().log(LogLevel::warning, "blob", note);
+      return impl;
+    }
+    if (first_problem.ok()) first_problem = status;
+    notes.push_back("starting from superblock " + std::to_string(slot) +
+                    " failed: " + std::string(status.message()));
+  }
+  return error(first_problem);
+}
+
+Result<std::unique_ptr<BlobStore>> BlobStore::open(Context& context, Device& device,
+                                                   const StoreOptions& options) {
+  if (device.info().block_size > kBlockBytes) {
+    return error(StatusCode::unsupported, "the device's block size of " +
+                                              std::to_string(device.info().block_size) +
+                                              " B is larger than 4096 B");
+  }
+  if (options.mode == OpenMode::read_write && device.info().read_only) {
+    return error(StatusCode::read_only, device.info().uri + " is read-only; open it read-only");
+  }
+  BASALT_TRY_ASSIGN(auto impl, open_impl(context, device, options));
+  return std::unique_ptr<BlobStore>(new BlobStore(std::move(impl)));
+}
+
+}  // namespace basalt::blob

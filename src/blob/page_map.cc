@@ -1,0 +1,114 @@
+#include "blob/page_map.h"
+
+#include "base/check.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace basalt::blob {
+
+void PageMap::reset(uint64_t page_count) {
+  page_count_ = page_count;
+  free_count_ = page_count;
+  cursor_ = 0;
+  used_.assign((page_count + 63) / 64, 0);
+  building_.clear();
+  frozen_.clear();
+  previous_.clear();
+  leaves_.assign((page_count + kPagesPerMapLeaf - 1) / kPagesPerMapLeaf, Leaf{});
+  for (Leaf& leaf : leaves_) leaf.ref.page = kNoPage;
+  index_pages_.clear();
+}
+
+void PageMap::set(std::vector<uint64_t>& bits, uint64_t i, bool value) {
+  const uint64_t mask = uint64_t{1} << (i % 64);
+  bits[i / 64] = value ? bits[i / 64] | mask : bits[i / 64] & ~mask;
+  leaves_[i / kPagesPerMapLeaf].dirty = true;
+}
+
+std::optional<uint64_t> PageMap::allocate() {
+  if (free_count_ == 0) return std::nullopt;
+  const uint64_t words = used_.size();
+  for (uint64_t n = 0; n <= words; ++n) {
+    const uint64_t word = (cursor_ / 64 + n) % words;
+    uint64_t candidates = ~used_[word];
+    if (n == 0) candidates &= ~uint64_t{0} << (cursor_ % 64);
+    if (candidates == 0) continue;
+    const uint64_t page = word * 64 + static_cast<unsigned>(__builtin_ctzll(candidates));
+    if (page >= page_count_) continue;
+    set(used_, page, true);
+    --free_count_;
+    cursor_ = (page + 1) % page_count_;
+    return page;
+  }
+  return std::nullopt;
+}
+
+void PageMap::free(uint64_t page) {
+  BASALT_CHECK(page < page_count_ && used(page), "metadata page freed twice");
+  building_.push_back(page);
+  leaves_[page / kPagesPerMapLeaf].dirty = true;
+}
+
+void PageMap::release(uint64_t page) {
+  BASALT_CHECK(page < page_count_ && used(page), "metadata page released twice");
+  set(used_, page, false);
+  ++free_count_;
+}
+
+void PageMap::freeze() {
+  BASALT_CHECK(frozen_.empty(), "two checkpoints at once");
+  frozen_ = std::move(building_);
+  building_.clear();
+}
+
+void PageMap::flipped() {
+  for (const uint64_t page : previous_) {
+    set(used_, page, false);
+    ++free_count_;
+  }
+  previous_ = std::move(frozen_);
+  frozen_.clear();
+}
+
+// Plane 0: used; plane 1: leaving. Pages in `previous_` are free once this checkpoint is flipped in,
+// and are saved as free; what was freed while this checkpoint was built is used and leaving.
+void PageMap::save_leaf(uint64_t leaf, std::byte* payload) const {
+  const uint64_t first = leaf * kPagesPerMapLeaf;
+  const uint64_t bytes = std::min(kPageMapBytesPerPlane, (used_.size() * 64 - first) / 8);
+  std::memset(payload, 0, 2 * kPageMapBytesPerPlane);
+  std::memcpy(payload, reinterpret_cast<const std::byte*>(used_.data()) + first / 8, bytes);
+  const auto within = [&](uint64_t page) {
+    return page >= first && page < first + kPagesPerMapLeaf;
+  };
+  for (const uint64_t page : previous_) {
+    if (within(page)) payload[(page - first) / 8] &= ~(std::byte{1} << ((page - first) % 8));
+  }
+  for (const uint64_t page : frozen_) {
+    if (!within(page)) continue;
+    payload[kPageMapBytesPerPlane + (page - first) / 8] |= std::byte{1} << ((page - first) % 8);
+  }
+}
+
+bool PageMap::load_leaf(uint64_t leaf, const std::byte* payload) {
+  const uint64_t first = leaf * kPagesPerMapLeaf;
+  for (uint64_t i = 0; i < kPagesPerMapLeaf; ++i) {
+    const auto mask = std::byte{1} << (i % 8);
+    const bool is_used = (payload[i / 8] & mask) != std::byte{0};
+    const bool is_leaving = (payload[kPageMapBytesPerPlane + i / 8] & mask) != std::byte{0};
+    if (first + i >= page_count_) {
+      if (is_used || is_leaving) return false;
+      continue;
+    }
+    if (is_leaving && !is_used) return false;
+    if (!is_used) continue;
+    if (used(first + i)) return false;
+    set(used_, first + i, true);
+    --free_count_;
+    if (is_leaving) previous_.push_back(first + i);
+  }
+  leaves_[leaf].dirty = false;
+  return true;
+}
+
+}  // namespace basalt::blob

@@ -1,0 +1,363 @@
+#include "blob/page_store.h"
+
+#include "base/check.h"
+#include "base/crc32c.h"
+#include "base/try.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace basalt::blob {
+namespace {
+
+PageHeader& header_of(std::byte* bytes) { return *reinterpret_cast<PageHeader*>(bytes); }
+
+uint32_t page_crc(std::byte* bytes) {
+  PageHeader& header = header_of(bytes);
+  const le32 saved = header.crc;
+  header.crc = 0;
+  const uint32_t crc = crc32c({bytes, kBlockBytes});
+  header.crc = saved;
+  return crc;
+}
+
+std::string describe(const PageRef& ref, unsigned copy, uint64_t block) {
+  return "metadata page " + std::to_string(ref.page) + " copy " + std::to_string(copy) + " (block " +
+         std::to_string(block) + ")";
+}
+
+}  // namespace
+
+PageRef Frame::ref() const {
+  PageRef ref{};
+  ref.page = page;
+  ref.generation = generation;
+  ref.level = node().level();
+  return ref;
+}
+
+PageStore::PageStore(Context& context, ChannelPool& channels, const Uuid& uuid,
+                     uint64_t cache_bytes)
+    : context_(context),
+      channels_(channels),
+      uuid_(uuid),
+      max_frames_(std::max<uint64_t>(64, cache_bytes / kBlockBytes)) {}
+
+uint64_t PageStore::page_count() const {
+  uint64_t pages = 0;
+  for (const MetadataRun& run : runs_) pages += run.page_count;
+  return pages;
+}
+
+uint64_t PageStore::block_of(uint64_t page, unsigned copy) const {
+  for (const MetadataRun& run : runs_) {
+    if (page < run.page_count) return run.first_block[copy] + page;
+    page -= run.page_count;
+  }
+  BASALT_CHECK(false, "metadata page outside the region");
+}
+
+Frame* PageStore::insert(uint64_t page, AlignedBuffer bytes) {
+  auto frame = std::make_unique<Frame>();
+  frame->page = page;
+  frame->bytes = std::move(bytes);
+  Frame* raw = frame.get();
+  BASALT_CHECK(frames_.emplace(page, std::move(frame)).second, "metadata page cached twice");
+  raw->place = order_.insert(order_.end(), raw);
+  return raw;
+}
+
+void PageStore::drop(Frame* frame) {
+  if (frame->place != order_.end()) order_.erase(frame->place);
+  frames_.erase(frame->page);
+}
+
+Result<Frame*> PageStore::get(const PageRef& ref, TreeId tree) {
+  if (const auto found = frames_.find(ref.page); found != frames_.end()) {
+    Frame* frame = found->second.get();
+    if (frame->place != order_.end()) order_.splice(order_.end(), order_, frame->place);
+    return frame;
+  }
+  if (ref.page >= map_.page_count()) {
+    return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
+                                             " is outside the region of " +
+                                             std::to_string(map_.page_count()) + " pages");
+  }
+  AlignedBuffer bytes(kBlockBytes);
+  BASALT_TRY(read_page(ref, PageKind::tree_node, bytes.data()));
+  const Node node(bytes.data());
+  if (node.header().tree != static_cast<uint8_t>(tree) || node.level() != ref.level ||
+      !node.well_formed()) {
+    return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
+                                             ": not a well-formed node of tree " +
+                                             std::to_string(static_cast<int>(tree)) + ", level " +
+                                             std::to_string(ref.level));
+  }
+  Frame* frame = insert(ref.page, std::move(bytes));
+  frame->generation = ref.generation;
+  return frame;
+}
+
+Result<Frame*> PageStore::allocate(TreeId tree, uint8_t level) {
+  const auto page = map_.allocate();
+  if (!page) {
+    return error(StatusCode::no_space, "the metadata region is full (" +
+                                           std::to_string(map_.page_count()) + " pages)");
+  }
+  Frame* frame = insert(*page, AlignedBuffer(kBlockBytes));
+  frame->generation = building_;
+  frame->dirty = true;
+  order_.erase(frame->place);
+  frame->place = order_.end();
+  ++dirty_count_;
+  frame->node().initialise(tree, level);
+  return frame;
+}
+
+Result<Frame*> PageStore::modify(Frame* frame) {
+  if (frame->dirty) return frame;
+  const PageHeader& header = header_of(frame->bytes.data());
+  BASALT_TRY_ASSIGN(Frame * copy, allocate(static_cast<TreeId>(header.tree), header.level));
+  std::memcpy(copy->bytes.data(), frame->bytes.data(), kBlockBytes);
+  free(frame);
+  return copy;
+}
+
+void PageStore::free(Frame* frame) {
+  const uint64_t page = frame->page;
+  if (frame->dirty) {
+    map_.release(page);
+    --dirty_count_;
+    drop(frame);
+    return;
+  }
+  map_.free(page);
+  if (frame->frozen) {
+    frame->doomed = true;
+  } else {
+    drop(frame);
+  }
+}
+
+void PageStore::finish_page(std::byte* bytes, uint64_t page) {
+  PageHeader& header = header_of(bytes);
+  header.magic = kPageMagic;
+  header.uuid = uuid_;
+  header.page = page;
+  header.generation = building_;
+  header.crc = page_crc(bytes);
+}
+
+// Children before parents, so that a parent's checksum covers its children's.
+Status PageStore::seal(PageRef& ref) {
+  if (ref.page == kNoPage || ref.generation != building_) return {};
+  Frame* frame = frames_.at(ref.page).get();
+  BASALT_CHECK(frame->dirty, "a page of the present generation must be dirty");
+  Node node = frame->node();
+  if (node.level() > 0) {
+    for (unsigned i = 0; i < node.count(); ++i) {
+      PageRef child = node.child(i);
+      if (child.generation != building_) continue;
+      BASALT_TRY(seal(child));
+      node.set_child(i, child);
+    }
+  }
+  finish_page(frame->bytes.data(), frame->page);
+  ref.crc = header_of(frame->bytes.data()).crc;
+  frame->dirty = false;
+  frame->frozen = true;
+  frozen_.push_back(frame);
+  return {};
+}
+
+Status PageStore::seal_page_map(PageRef& root, std::vector<FrozenPage>& pages) {
+  const auto take = [&]() -> Result<uint64_t> {
+    if (const auto page = map_.allocate()) return *page;
+    return error(StatusCode::no_space, "no metadata page left for the page map");
+  };
+  // Addresses first: giving one out changes the map, perhaps a leaf not yet to be written.
+  for (const uint64_t page : map_.index_pages()) map_.free(page);
+  map_.index_pages().clear();
+  size_t index_pages = 0;
+  for (uint64_t n = map_.leaf_count(); n > 1 || index_pages == 0;) {
+    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
+    index_pages += n;
+  }
+  for (size_t i = 0; i < index_pages; ++i) {
+    BASALT_TRY_ASSIGN(const uint64_t page, take());
+    map_.index_pages().push_back(page);
+  }
+  std::vector<uint64_t> rewritten;
+  for (bool again = true; again;) {
+    again = false;
+    for (uint64_t leaf = 0; leaf < map_.leaf_count(); ++leaf) {
+      if (!map_.leaf_dirty(leaf) ||
+          std::find(rewritten.begin(), rewritten.end(), leaf) != rewritten.end()) {
+        continue;
+      }
+      PageRef& ref = map_.leaf_ref(leaf);
+      if (ref.page != kNoPage) map_.free(ref.page);
+      BASALT_TRY_ASSIGN(const uint64_t page, take());
+      ref.page = page;
+      ref.generation = building_;
+      rewritten.push_back(leaf);
+      again = true;
+    }
+  }
+  map_.freeze();
+  const auto emit = [&](PageKind kind, uint64_t page, auto&& fill) {
+    AlignedBuffer bytes(kBlockBytes);
+    header_of(bytes.data()).kind = static_cast<uint8_t>(kind);
+    fill(bytes.data() + sizeof(PageHeader), header_of(bytes.data()));
+    finish_page(bytes.data(), page);
+    pages.push_back({page, bytes.data()});
+    const uint32_t crc = header_of(bytes.data()).crc;
+    map_pages_.push_back(std::move(bytes));
+    return crc;
+  };
+  for (const uint64_t leaf : rewritten) {
+    PageRef& ref = map_.leaf_ref(leaf);
+    ref.crc = emit(PageKind::page_map_leaf, ref.page,
+                   [&](std::byte* payload, PageHeader&) { map_.save_leaf(leaf, payload); });
+    map_.set_leaf_dirty(leaf, false);
+  }
+  std::vector<PageRef> refs;
+  for (uint64_t leaf = 0; leaf < map_.leaf_count(); ++leaf) refs.push_back(map_.leaf_ref(leaf));
+  size_t next_index = 0;
+  for (uint8_t level = 1; level == 1 || refs.size() > 1; ++level) {
+    std::vector<PageRef> above;
+    for (size_t first = 0; first < refs.size(); first += kRefsPerMapIndex) {
+      const size_t count = std::min<size_t>(kRefsPerMapIndex, refs.size() - first);
+      PageRef ref{};
+      ref.page = map_.index_pages()[next_index++];
+      ref.generation = building_;
+      ref.crc = emit(PageKind::page_map_index, ref.page, [&](std::byte* payload, PageHeader& header) {
+        header.level = level;
+        header.cell_count = static_cast<uint16_t>(count);
+        std::memcpy(payload, &refs[first], count * sizeof(PageRef));
+      });
+      above.push_back(ref);
+    }
+    refs = std::move(above);
+  }
+  root = refs.front();
+  return {};
+}
+
+Result<PageRef> PageStore::freeze(std::span<PageRef> roots, std::vector<FrozenPage>& pages) {
+  BASALT_CHECK(frozen_.empty(), "two checkpoints at once");
+  for (PageRef& root : roots) BASALT_TRY(seal(root));
+  BASALT_CHECK(frozen_.size() == dirty_count_, "a dirty page is not reachable from any root");
+  for (const Frame* frame : frozen_) pages.push_back({frame->page, frame->bytes.data()});
+  dirty_count_ = 0;
+  PageRef map_root{};
+  BASALT_TRY(seal_page_map(map_root, pages));
+  ++building_;
+  return map_root;
+}
+
+void PageStore::written() {
+  for (Frame* frame : frozen_) {
+    frame->frozen = false;
+    if (frame->doomed) {
+      frames_.erase(frame->page);
+    } else {
+      frame->place = order_.insert(order_.end(), frame);
+    }
+  }
+  frozen_.clear();
+  map_pages_.clear();
+}
+
+Status PageStore::read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes) {
+  const uint64_t block = block_of(ref.page, copy);
+  const std::string name = describe(ref, copy, block);
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  BASALT_TRY(read_blocks(*lease, channels_.device().info(), block, {bytes, kBlockBytes}, name));
+  const PageHeader& header = header_of(bytes);
+  const auto bad = [&](const char* what, uint64_t found, uint64_t expected) {
+    return Status(StatusCode::corruption, name + ": " + what + " " + std::to_string(found) +
+                                              ", expected " + std::to_string(expected));
+  };
+  if (header.magic != kPageMagic) return bad("magic", header.magic, kPageMagic);
+  if (const uint32_t crc = page_crc(bytes); header.crc != crc) return bad("checksum", crc, header.crc);
+  if (header.uuid != uuid_) return Status(StatusCode::corruption, name + ": of another store");
+  if (header.page != ref.page) return bad("page number", header.page, ref.page);
+  if (header.generation != ref.generation) {
+    return bad("generation", header.generation, ref.generation);
+  }
+  if (header.crc != ref.crc) return bad("checksum in the parent", ref.crc, header.crc);
+  if (header.kind != static_cast<uint8_t>(kind)) {
+    return bad("kind", header.kind, static_cast<uint8_t>(kind));
+  }
+  return {};
+}
+
+Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes) {
+  const Status first = read_copy(ref, kind, 0, bytes);
+  if (first.ok()) return {};
+  const Status second = read_copy(ref, kind, 1, bytes);
+  if (!second.ok()) {
+    return Status(StatusCode::corruption, "both copies damaged: " + std::string(first.message()) +
+                                              "; " + std::string(second.message()));
+  }
+  ++damaged_copies_used_;
+  notes_.push_back(std::string(first.message()) + "; the other copy is good and was used");
+  context_.log().log(LogLevel::warning, "blob", notes_.back());
+  return {};
+}
+
+Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf) {
+  if (ref.page >= map_.page_count()) {
+    return Status(StatusCode::corruption,
+                  "page map: page " + std::to_string(ref.page) + " is outside the region");
+  }
+  AlignedBuffer bytes(kBlockBytes);
+  BASALT_TRY(read_page(ref, level == 0 ? PageKind::page_map_leaf : PageKind::page_map_index,
+                       bytes.data()));
+  if (level == 0) {
+    if (!map_.load_leaf(next_leaf, bytes.data() + sizeof(PageHeader))) {
+      return Status(StatusCode::corruption,
+                    "page map leaf " + std::to_string(next_leaf) + ": impossible bits");
+    }
+    map_.leaf_ref(next_leaf++) = ref;
+    return {};
+  }
+  const PageHeader& header = header_of(bytes.data());
+  if (header.level != level || header.cell_count == 0 || header.cell_count > kRefsPerMapIndex) {
+    return Status(StatusCode::corruption,
+                  "page map index page " + std::to_string(ref.page) + ": impossible header");
+  }
+  map_.index_pages().push_back(ref.page);
+  for (unsigned i = 0; i < header.cell_count; ++i) {
+    PageRef child;
+    std::memcpy(&child, bytes.data() + sizeof(PageHeader) + i * sizeof child, sizeof child);
+    if (next_leaf >= map_.leaf_count()) {
+      return Status(StatusCode::corruption, "page map: more leaves than pages need");
+    }
+    BASALT_TRY(load_map_index(child, level - 1, next_leaf));
+  }
+  return {};
+}
+
+Status PageStore::load_page_map(const PageRef& root, uint64_t page_count) {
+  map_.reset(page_count);
+  unsigned level = 0;
+  for (uint64_t n = map_.leaf_count(); n > 1 || level == 0; ++level) {
+    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
+  }
+  uint64_t next_leaf = 0;
+  BASALT_TRY(load_map_index(root, level, next_leaf));
+  if (next_leaf != map_.leaf_count()) {
+    return Status(StatusCode::corruption, "page map: " + std::to_string(next_leaf) +
+                                              " leaves, expected " +
+                                              std::to_string(map_.leaf_count()));
+  }
+  return {};
+}
+
+void PageStore::trim() {
+  while (frames_.size() > max_frames_ && !order_.empty()) drop(order_.front());
+}
+
+}  // namespace basalt::blob

@@ -1,0 +1,72 @@
+// State: everything the store remembers, as trees, and the one way it changes.
+//
+// apply() carries out a transaction's operations; normal running and recovery use the same code. It
+// validates what it decodes, because journal bytes come from a device. What open blobs and the free
+// space have to learn is returned as Effects. Not synchronised: the store's metadata lock guards it.
+//
+// Invariants (check_store verifies them): every extent lies in clusters mapped once; mapped and free
+// clusters together are all data clusters; a blob's allocated_blocks is the sum of its extents.
+#pragma once
+
+#include "blob/blob_store.h"
+#include "blob/page_store.h"
+#include "blob/space_map.h"
+#include "blob/tree.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace basalt::blob {
+
+// What a transaction did to mappings, in order, for open blobs and the allocator.
+struct Effect {
+  enum class Kind : uint8_t { map, unmap, set_state, freed } kind;
+  BlobId blob;
+  Extent extent;   // freed: physical and count alone
+};
+
+inline constexpr uint64_t kMaxExtentsPerFree = 128;
+
+class State {
+ public:
+  explicit State(PageStore& pages);
+
+  Status apply(std::span<const std::byte> operations, std::vector<Effect>& effects);
+
+  Tree& objects() { return objects_; }
+  Tree& catalog() { return catalog_; }
+  SpaceMap& space() { return space_; }
+  Tree& references() { return references_; }
+
+  Result<BlobRecord> record(BlobId id);
+  Result<std::vector<Extent>> extents(BlobId id, BlockRange range);
+  Status for_each_blob(const std::function<bool(BlobId, const BlobRecord&)>& visit);
+  Result<std::vector<BlobId>> orphans();
+
+  uint64_t next_blob_id = kFirstBlobId;
+  uint64_t blob_count = 0;
+  uint64_t cluster_count = 0;
+  uint32_t cluster_blocks = 0;
+
+ private:
+  class Reader;
+  Status apply_one(OpCode op, Reader& reader, std::vector<Effect>& effects);
+  Status create_blob(BlobId id, uint64_t flags, BlobId parent);
+  Status delete_blob(BlobId id, std::vector<Effect>& effects);
+  Status map(BlobId id, const Extent& extent, std::vector<Effect>& effects);
+  Status unmap(BlobId id, BlockRange range, std::vector<Effect>& effects);
+  Status set_state(BlobId id, BlockRange range, ExtentState state, std::vector<Effect>& effects);
+  Status rewrite(BlobId id, BlockRange range, const std::function<void(ExtentMap&)>& change);
+  Status put_record(BlobId id, const BlobRecord& record);
+  Status free_clusters(const Extent& extent, std::vector<Effect>& effects);
+
+  Tree objects_, catalog_, references_;
+  SpaceMap space_;
+};
+
+// Keys of the objects tree.
+std::string object_key(BlobId id, ObjectKind kind, std::string_view rest = {});
+std::string extent_key(BlobId id, uint64_t logical);
+
+}  // namespace basalt::blob

@@ -1,0 +1,87 @@
+// BlobStore::Impl: the parts of an open store and the locks between them.
+//
+// Lock order: checkpoint_mutex, then meta, then the journal's own mutex; a Blob's map_lock is taken
+// last. `meta` guards pages, state, superblock, the table of open blobs and the lists of freed space;
+// it is not held while a transaction waits for durability nor while a checkpoint writes. Page faults
+// of the metadata cache read under it.
+#pragma once
+
+#include "base/sync.h"
+#include "blob/blob_store.h"
+#include "blob/journal.h"
+#include "blob/page_store.h"
+#include "blob/state.h"
+#include "blob/superblock.h"
+
+#include <deque>
+#include <unordered_map>
+
+namespace basalt::blob {
+
+struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
+  Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb);
+  ~Impl() override;
+
+  // ---- Bring-up (open.cc)
+  Status load(Channel& channel);
+  Status replay(Channel& channel);
+  Status become_writer(Channel& channel, bool replayed);
+
+  // ---- Checkpoints (checkpoint.cc)
+  // Writes everything applied so far; two flips make both superblocks say so.
+  Status checkpoint();
+  Status flip_again(Channel& channel);
+  void post_checkpoint_if_due();   // meta held
+
+  // ---- Transactions (blob_store.cc)
+  Status make_metadata_room(const Transaction& txn);
+  void publish(Ticket ticket, const std::vector<Effect>& effects, std::vector<Blob*>& to_drain);
+  void release_durable(Ticket ticket);   // meta held
+  void release_range(uint64_t first_cluster, uint64_t count);
+  Status health();
+  void poison(const Status& status);     // meta held
+
+  // Journal::Hooks
+  void on_durable(Ticket ticket) override;
+  Status make_room() override { return checkpoint(); }
+  void on_failure(const Status& status) override;
+  // Transaction::ReservationKeeper
+  void give_back(std::span<const Transaction::Reservation> reservations) override;
+
+  Context& context;
+  Device& device;
+  const StoreOptions options;
+  ChannelPool pool;
+  StoreIdentity identity;
+  std::vector<std::string> notes;
+
+  Mutex checkpoint_mutex;
+  Mutex meta;
+  Superblock superblock;    // as last flipped in
+  uint64_t older_journal_position = 0;   // the other superblock's
+  PageStore pages;
+  State state;
+  Ticket last_ticket;
+  Status failure;
+  bool closing = false;
+
+  struct Freed {
+    Ticket ticket;
+    uint64_t first_cluster, count;
+  };
+  std::deque<Freed> freed;           // in ticket order, waiting for durability
+  std::deque<Freed> to_discard;
+  std::unordered_map<BlobId, std::unique_ptr<Blob>> open_blobs;
+  TransactionKeeper* keeper = nullptr;
+
+  std::unique_ptr<Journal> journal;  // none when opened for reading
+  BackgroundTask checkpoint_task;
+  BackgroundTask discard_task;
+  uint64_t checkpoints = 0, transactions = 0;
+};
+
+// Shared by open() and the read-only tools: the store's state without taking it over.
+Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& device,
+                                                   const StoreOptions& options);
+
+}  // namespace basalt::blob

@@ -1,0 +1,34 @@
+// The two superblocks: reading, judging, writing.
+//
+// A flip writes the slot that holds the older of the two, so a complete starting point always exists.
+// parse() is pure and treats its input as foreign bytes.
+#pragma once
+
+#include <basalt/device.h>
+#include <basalt/status.h>
+
+#include "blob/format.h"
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace basalt::blob {
+
+// Validates 4096 bytes read from slot `slot` of a device of `device_bytes`.
+Result<Superblock> parse_superblock(std::span<const std::byte> bytes, unsigned slot,
+                                    uint64_t device_bytes);
+
+struct SuperblockPair {
+  std::array<std::optional<Superblock>, 2> slots;
+  std::array<Status, 2> problems;   // why a slot is not usable
+  // The slot to start from, by generation; none when neither is usable.
+  std::optional<unsigned> newest() const;
+};
+Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info);
+
+// Writes `superblock` (its checksum is filled in) durably to the slot of its generation.
+Status write_superblock(Channel& channel, const DeviceInfo& info, Superblock& superblock);
+
+}  // namespace basalt::blob
