@@ -59,13 +59,13 @@ Result<ChannelPool::Lease> ChannelPool::lease() {
 
 void ChannelPool::give_back(unsigned slot) {
   const ChannelStats& stats = slots_[slot].channel->stats();
-  ChannelTotals& totals = slots_[slot].totals;
+  Slot& at = slots_[slot];
   const auto ops = [&](Op op) { return stats.ops[static_cast<unsigned>(op)]; };
-  totals.reads = ops(Op::read);
-  totals.writes = ops(Op::write);
-  totals.flushes = ops(Op::flush);
-  totals.read_bytes = stats.read_bytes;
-  totals.written_bytes = stats.written_bytes;
+  at.reads.store(ops(Op::read), std::memory_order_relaxed);
+  at.writes.store(ops(Op::write), std::memory_order_relaxed);
+  at.flushes.store(ops(Op::flush), std::memory_order_relaxed);
+  at.read_bytes.store(stats.read_bytes, std::memory_order_relaxed);
+  at.written_bytes.store(stats.written_bytes, std::memory_order_relaxed);
   slots_[slot].taken.store(false);
   if (waiting_.load() == 0) return;
   MutexLock lock(mutex_);
@@ -75,12 +75,12 @@ void ChannelPool::give_back(unsigned slot) {
 ChannelTotals ChannelPool::totals() {
   ChannelTotals sum;
   for (unsigned i = 0; i < opened_.load(std::memory_order_acquire); ++i) {
-    const ChannelTotals& one = slots_[i].totals;
-    sum.reads += one.reads;
-    sum.writes += one.writes;
-    sum.flushes += one.flushes;
-    sum.read_bytes += one.read_bytes;
-    sum.written_bytes += one.written_bytes;
+    const Slot& one = slots_[i];
+    sum.reads += one.reads.load(std::memory_order_relaxed);
+    sum.writes += one.writes.load(std::memory_order_relaxed);
+    sum.flushes += one.flushes.load(std::memory_order_relaxed);
+    sum.read_bytes += one.read_bytes.load(std::memory_order_relaxed);
+    sum.written_bytes += one.written_bytes.load(std::memory_order_relaxed);
   }
   return sum;
 }

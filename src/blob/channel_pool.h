@@ -17,7 +17,7 @@
 namespace basalt::blob {
 
 struct ChannelTotals {
-  uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0, others = 0;
+  uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0;
 };
 
 class ChannelPool {
@@ -54,7 +54,8 @@ class ChannelPool {
   struct alignas(64) Slot {
     std::atomic<bool> taken{false};
     std::unique_ptr<Channel> channel;
-    ChannelTotals totals;   // written by the holder before it returns the slot
+    // Copied from the channel's counters by the holder before it returns the slot.
+    std::atomic<uint64_t> reads{0}, writes{0}, flushes{0}, read_bytes{0}, written_bytes{0};
   };
   void give_back(unsigned slot);
   bool try_take(unsigned slot);

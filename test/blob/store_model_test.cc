@@ -185,6 +185,10 @@ TEST_P(StoreModelTest, HistoryMatchesModel) {
       store_->abandon();
     }
     store_.reset();
+    const auto report = check_store(*context_, *device_, {});
+    ASSERT_TRUE(report) << report.error().to_string();
+    ASSERT_TRUE(report->problems.empty()) << report->problems.front();
+    ASSERT_TRUE(report->notes.empty()) << report->notes.front();
     open();
     if (HasFatalFailure()) return;
     compare();
