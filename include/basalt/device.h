@@ -121,7 +121,8 @@ struct DeviceInfo {
   uint32_t atomic_write_blocks = 1;    // power-fail write atomicity, in blocks, at least 1
   uint32_t max_transfer_blocks = 0;    // largest native command; the core splits what is larger
   uint32_t max_iovecs = 0;             // per native command
-  uint32_t memory_alignment = 1;       // of each iovec's base and length; the core bounces the rest
+  uint32_t memory_alignment = 1;       // of each iovec's base, and of its length up to a block's; the
+                                       // core bounces the rest
   bool needs_registered_memory = false;
   uint32_t optimal_io_blocks = 0;      // 0: no preference
   uint32_t metadata_bytes = 0;         // per block, 0: none
@@ -133,7 +134,7 @@ struct DeviceInfo {
 };
 
 struct LatencyHistogram {
-  // Bucket i counts completions below 2^(i/4) × 1 µs-ish steps; see docs/ARCHITECTURE.md, "Counters".
+  // Four buckets per power of two, from 16 ns to 69 s; the first also counts what was faster.
   static constexpr unsigned kBuckets = 128;
   std::array<uint64_t, kBuckets> buckets{};
   void add(uint64_t nanoseconds, uint64_t count = 1);

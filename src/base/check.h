@@ -9,7 +9,7 @@ namespace basalt::detail {
                                const char* message);
 }  // namespace basalt::detail
 
-#define BASALT_CHECK(condition, message)                                              \
-  (__builtin_expect(static_cast<bool>(condition), 1)                                  \
-       ? static_cast<void>(0)                                                         \
+#define BASALT_CHECK(condition, message)             \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::basalt::detail::check_failed(#condition, __FILE__, __LINE__, message))

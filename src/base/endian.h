@@ -1,7 +1,8 @@
 // Integers with a fixed byte order, for on-disk and wire structs.
 //
-// le<T> and be<T> hold bytes, so structs made of them have alignment 1, no padding, and look the same
-// on every machine. The conversion goes through bit_cast, which compilers fold to a single load.
+// le<T> and be<T> hold bytes, so structs made of them have alignment 1, no padding, and look the
+// same on every machine. The conversion goes through bit_cast, which compilers fold to a single
+// load.
 #pragma once
 
 #include <array>

@@ -4,18 +4,18 @@
 #include <basalt/status.h>
 
 // Returns the Status when it is not ok.
-#define BASALT_TRY(expression)                                      \
-  do {                                                              \
+#define BASALT_TRY(expression)                                        \
+  do {                                                                \
     if (::basalt::Status try_status = (expression); !try_status.ok()) \
-      return ::basalt::detail::TryError(std::move(try_status));     \
+      return ::basalt::detail::TryError(std::move(try_status));       \
   } while (false)
 
 // BASALT_TRY_ASSIGN(auto page, read_page(7)): returns the error, or assigns the value.
 #define BASALT_TRY_ASSIGN(target, expression) \
   BASALT_TRY_ASSIGN_(BASALT_CONCAT_(try_result_, __LINE__), target, expression)
-#define BASALT_TRY_ASSIGN_(result, target, expression)                                       \
-  auto result = (expression);                                                                \
-  if (!result) return ::basalt::detail::TryError(std::move(result).error());                 \
+#define BASALT_TRY_ASSIGN_(result, target, expression)                       \
+  auto result = (expression);                                                \
+  if (!result) return ::basalt::detail::TryError(std::move(result).error()); \
   target = std::move(*result)
 #define BASALT_CONCAT_(a, b) BASALT_CONCAT2_(a, b)
 #define BASALT_CONCAT2_(a, b) a##b
