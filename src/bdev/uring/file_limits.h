@@ -1,0 +1,27 @@
+// What the operating system tells about a file or block device that io_uring will read and write:
+// alignments, write cache, discard. Probed once, when the device is opened.
+#pragma once
+
+#include <basalt/status.h>
+
+#include <cstdint>
+#include <string>
+
+#include "bdev/host/host_file.h"
+
+namespace basalt {
+
+struct FileLimits {
+  uint32_t block_bytes = 512;         // smallest offset and length the file takes
+  uint32_t memory_alignment = 1;      // of buffers
+  uint32_t physical_block_bytes = 0;  // below the file, 0: unknown
+  uint32_t optimal_bytes = 0;         // preferred I/O unit, 0: none
+  bool volatile_write_cache = true;
+  bool can_discard = true;
+};
+
+// `direct`: the file was opened with O_DIRECT. Errors: unsupported, naming direct=0, when the file
+// takes no direct I/O after all.
+Result<FileLimits> probe_file_limits(const HostFile& file, bool direct, const std::string& name);
+
+}  // namespace basalt

@@ -1,0 +1,59 @@
+// The conformance suite on files (direct and buffered, small and large blocks, shallow queue) and,
+// as root where loop devices are allowed, on block devices with small and large logical blocks.
+#include <optional>
+
+#include "bdev/uring/uring_device.h"
+#include "test/bdev/conformance.h"
+#include "test/bdev/uring/loop_device.h"
+
+namespace basalt {
+namespace {
+
+ConformanceTarget file_target(std::string name, std::string keys) {
+  return {.name = std::move(name),
+          .register_schemes = register_uring_scheme,
+          .make_uri = [keys = std::move(keys)](const std::string& directory) {
+            return "file:" + directory + "/disk?size=64M" + keys;
+          }};
+}
+
+INSTANTIATE_TEST_SUITE_P(File, DeviceConformance,
+                         testing::Values(file_target("direct", ""),
+                                         file_target("block4096", "&block=4096&reserve=1"),
+                                         file_target("buffered", "&direct=0&discard=0"),
+                                         file_target("depth2", "&depth=2")),
+                         conformance_name);
+
+// Lives until the next case asks for one, or the process ends.
+std::optional<LoopDevice> loop_device;
+
+ConformanceTarget loop_target(std::string name, uint32_t block_size) {
+  return {.name = std::move(name),
+          .register_schemes = register_uring_scheme,
+          .make_uri = [block_size](const std::string& directory) -> std::string {
+            loop_device.reset();
+            auto made = LoopDevice::create(directory + "/backing", 64 << 20, block_size);
+            if (!made) return "uring:" + made.error().to_string();
+            loop_device.emplace(std::move(*made));
+            return "uring:" + loop_device->path();
+          }};
+}
+
+std::vector<ConformanceTarget> loop_targets() {
+  static const bool possible = why_no_loop_devices().empty();
+  if (!possible) return {};
+  return {loop_target("loop512", 512), loop_target("loop4096", 4096)};
+}
+
+INSTANTIATE_TEST_SUITE_P(Block, DeviceConformance, testing::ValuesIn(loop_targets()),
+                         conformance_name);
+
+// Goal: say why the cases on block devices are missing, where they are.
+TEST(BlockDevices, AreTested) {
+  const std::string why = why_no_loop_devices();
+  if (!why.empty()) GTEST_SKIP() << "no loop devices here: " << why;
+  EXPECT_EQ(loop_targets().size(), 2u);
+}
+
+}  // namespace
+}  // namespace basalt
