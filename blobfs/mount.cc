@@ -1,0 +1,246 @@
+// Making and mounting a file system: opening the store, replaying a killed process's tail, unmounting.
+//
+// Order of a mount: the store recovers its journal and takes the device over; the tail of the last opening,
+// if it was of this boot and did not end cleanly, is read; a tail of our own is made; then the kept
+// transactions and the kept bytes are replayed and made durable, and only then is the old tail removed.
+// Killed in between, the next mount finds both: ours names the old one as its predecessor.
+#include "base/check.h"
+#include "base/try.h"
+#include "blobfs/file_space.h"
+#include "blobfs/file_system_impl.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace basalt::blobfs {
+
+namespace {
+
+// A chain of tails is as long as mounts were killed while replaying; more is nonsense.
+constexpr size_t kMaxTailChain = 64;
+
+}  // namespace
+
+void FileSystemImpl::note(std::string sentence) {
+  context_.log().log(LogLevel::warning, "blobfs", sentence);
+  notes_.push_back(std::move(sentence));
+}
+
+Result<std::unique_ptr<FileSystemImpl>> FileSystemImpl::mount(Context& context,
+                                                              std::unique_ptr<Device> device,
+                                                              const MountOptions& options) {
+  std::unique_ptr<FileSystemImpl> impl(new FileSystemImpl(context, std::move(device), options));
+  BASALT_TRY(impl->bring_up());
+  return impl;
+}
+
+Status FileSystemImpl::bring_up() {
+  BASALT_TRY(open_store());
+  const bool writer = options_.mode == OpenMode::read_write;
+  BASALT_TRY(find_tails());
+  if (writer && options_.flush_to == MountOptions::FlushTo::shared_memory) BASALT_TRY(start_tail());
+  core_ = std::make_unique<Core>(context_, *store_, options_);
+  core_->tail = tail_.get();
+  reads_ = std::make_unique<AsyncReads>(*core_);
+  core_->reads = reads_.get();
+  inodes_ = std::make_unique<InodeTable>(*core_);
+  names_ = std::make_unique<NameSpace>(*core_, *inodes_);
+  store_->set_keeper(tail_.get());
+  Status status;
+  if (writer) status = replay_transactions();
+  if (status.ok()) status = names_->check_root();
+  if (status.ok() && writer) status = store_->resume_orphans();
+  if (status.ok() && writer) status = replay_chunks();
+  if (status.ok() && writer) status = finish_recovery();
+  if (!status.ok()) {
+    // What was kept stays for the next attempt, ours included: it holds what was replayed so far.
+    store_->set_keeper(nullptr);
+    return status;
+  }
+  mounted_.store(true);
+  return {};
+}
+
+Status FileSystemImpl::open_store() {
+  const bool writer = options_.mode == OpenMode::read_write;
+  BASALT_TRY_ASSIGN(claim_, device_->claim(writer ? ClaimMode::exclusive_writer : ClaimMode::read_only,
+                                           "Basalt file system"));
+  blob::StoreOptions options;
+  options.mode = options_.mode;
+  options.metadata_cache_bytes = options_.metadata_cache_bytes;
+  options.discard = options_.discard;
+  BASALT_TRY_ASSIGN(store_, blob::BlobStore::open(context_, *device_, options));
+  notes_ = store_->recovery_notes();
+  return {};
+}
+
+Status FileSystemImpl::find_tails() {
+  const blob::StoreIdentity& identity = store_->identity();
+  if (!identity.previous_open_was_writer || identity.previous_boot_id != context_.boot_id()) return {};
+  if (options_.mode == OpenMode::read_only) {
+    note("the store was not closed: what its last process kept in shared memory is not seen by a "
+         "read-only mount");
+    return {};
+  }
+  TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
+  while (kept_.size() < kMaxTailChain) {
+    Result<TailImage> image = TailImage::load(context_.shared_memory_dir(), binding);
+    if (!image && image.error().code() == StatusCode::busy) return image.error();
+    if (!image) {
+      note("the store was not closed, on this boot, and no shared-memory tail of it can be replayed (" +
+           image.error().to_string() + "); recovered as after power loss");
+      break;
+    }
+    if (kept_.empty()) predecessor_ = binding.open_id;
+    for (const std::string& sentence : image->notes()) note(sentence);
+    kept_paths_.push_back(tail_path(context_.shared_memory_dir(), binding));
+    kept_.push_back(std::move(*image));
+    if (!kept_.back().predecessor()) break;
+    binding.open_id = *kept_.back().predecessor();
+  }
+  std::reverse(kept_.begin(), kept_.end());
+  return {};
+}
+
+Status FileSystemImpl::start_tail() {
+  const blob::StoreIdentity& identity = store_->identity();
+  const TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
+  BASALT_TRY_ASSIGN(tail_, SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
+  return {};
+}
+
+Status FileSystemImpl::replay_transactions() {
+  for (const TailImage& image : kept_) {
+    for (const KeptTransaction& kept : image.transactions()) {
+      const uint64_t last = store_->last_ticket().value;
+      if (kept.ticket <= last) continue;   // in the journal already
+      if (kept.ticket != last + 1) {
+        note("shared-memory tail: transaction " + std::to_string(kept.ticket) + " does not follow " +
+             std::to_string(last) + "; it and those after it were left out");
+        return {};
+      }
+      const Status status = store_->replay_kept(blob::Ticket{kept.ticket}, kept.bytes);
+      if (status.code() == StatusCode::corruption || status.code() == StatusCode::invalid_argument) {
+        note("shared-memory tail: transaction " + std::to_string(kept.ticket) + " was refused (" +
+             status.to_string() + "); it and those after it were left out");
+        return {};
+      }
+      BASALT_TRY(status);
+    }
+  }
+  return {};
+}
+
+Status FileSystemImpl::replay_chunks() {
+  for (const TailImage& image : kept_) {
+    const std::vector<KeptChunk>& chunks = image.chunks();
+    for (size_t first = 0; first < chunks.size();) {
+      size_t end = first;
+      while (end < chunks.size() && chunks[end].file_id == chunks[first].file_id) ++end;
+      BASALT_TRY(replay_file(std::span(chunks).subspan(first, end - first)));
+      first = end;
+    }
+  }
+  return {};
+}
+
+Status FileSystemImpl::replay_file(std::span<const KeptChunk> chunks) {
+  const uint64_t id = chunks.front().file_id;
+  Result<InodeRef> inode = inodes_->acquire(id);
+  // Without a name there is no file any more; and ids that are no file's come from damage.
+  if (!inode && (inode.error().code() == StatusCode::not_found ||
+                 inode.error().code() == StatusCode::is_a_directory)) {
+    return {};
+  }
+  if (!inode) return inode.error();
+  FileHandle file(*core_, handles_, std::move(*inode), OpenMode::read_write);
+  const Status begun = file.begin(FileHandle::Origin::opened);
+  if (begun.code() == StatusCode::corruption) {
+    note("file " + std::to_string(id) + " is damaged; bytes kept for it in shared memory were left out: " +
+         begun.to_string());
+    return {};
+  }
+  BASALT_TRY(begun);
+  for (KeptChunk chunk : chunks) {
+    const uint64_t size = file.size();
+    if (chunk.offset > size) {
+      note("shared-memory tail: file " + std::to_string(id) + " ends at byte " + std::to_string(size) +
+           ", but kept bytes begin at " + std::to_string(chunk.offset) + "; they were left out");
+      break;
+    }
+    if (file.kind() == FileKind::table) {
+      BASALT_TRY(file.write(chunk.offset, chunk.bytes));
+      continue;
+    }
+    if (chunk.offset + chunk.bytes.size() <= size) continue;
+    BASALT_TRY(file.append(chunk.bytes.subspan(size - chunk.offset)));
+  }
+  return file.close();
+}
+
+Status FileSystemImpl::finish_recovery() {
+  if (kept_.empty()) return {};
+  // What was replayed is durable before the old tail goes.
+  BASALT_TRY(store_->flush());
+  BASALT_TRY(store_->wait_durable(store_->last_ticket()));
+  for (const std::string& path : kept_paths_) ::unlink(path.c_str());
+  kept_.clear();
+  if (tail_) tail_->forget_predecessor();
+  return {};
+}
+
+Status FileSystemImpl::unmount() {
+  BASALT_TRY(check_mounted());
+  if (const size_t open = handles_.open.load(); open != 0) {
+    return {StatusCode::busy, std::to_string(open) + " files are still open"};
+  }
+  mounted_.store(false);
+  const Status status = store_->close();
+  // Closed cleanly, nothing is kept that is not on the device; else it stays for the next mount.
+  if (status.ok() && tail_) tail_->remove();
+  store_->set_keeper(nullptr);
+  return status;
+}
+
+FileSystemImpl::~FileSystemImpl() {
+  if (mounted_.load()) {
+    BASALT_CHECK(handles_.open.load() == 0, "every File is closed before its FileSystem goes");
+    if (const Status status = unmount(); !status.ok()) {
+      context_.log().log(LogLevel::error, "blobfs", "unmount: " + status.to_string());
+    }
+  }
+  // Inodes hold blobs, reads hold channels: before the store; the store before the device.
+  names_.reset();
+  inodes_.reset();
+  reads_.reset();
+  core_.reset();
+  store_.reset();
+  tail_.reset();
+}
+
+}  // namespace basalt::blobfs
+
+namespace basalt {
+
+Status FileSystem::format(Context& context, Device& device, const FormatOptions& options) {
+  BASALT_TRY_ASSIGN(const Claim claim, device.claim(ClaimMode::exclusive_writer, "Basalt format"));
+  blob::FormatOptions store_options;
+  store_options.cluster_bytes = options.cluster_bytes;
+  store_options.journal_bytes = options.journal_bytes;
+  store_options.metadata_bytes = options.metadata_bytes;
+  store_options.label = options.label;
+  store_options.force = options.force;
+  BASALT_TRY(blob::BlobStore::format(context, device, store_options));
+  BASALT_TRY_ASSIGN(const auto store, blob::BlobStore::open(context, device, {}));
+  const auto now = std::chrono::duration_cast<std::chrono::microseconds>(context.clock().wall_now());
+  BASALT_TRY(blobfs::NameSpace::format(*store, static_cast<uint64_t>(now.count())));
+  return store->close();
+}
+
+Result<std::unique_ptr<FileSystem>> FileSystem::mount(Context& context, std::unique_ptr<Device> device,
+                                                      const MountOptions& options) {
+  return blobfs::FileSystemImpl::mount(context, std::move(device), options);
+}
+
+}  // namespace basalt

@@ -1,0 +1,212 @@
+#include "blobfs/page_cache.h"
+
+#include "base/check.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace basalt::blobfs {
+
+namespace {
+constexpr uint64_t kMaxShards = 64;
+constexpr uint64_t kMinPagesPerShard = 1024;   // so many that hashing fills shards evenly
+}  // namespace
+
+PageCache::PageCache(uint64_t bytes) {
+  const uint64_t pages = bytes / kPageBytes;
+  if (pages == 0) return;
+  shard_count_ = std::clamp<uint64_t>(std::bit_floor(pages / kMinPagesPerShard), 1, kMaxShards);
+  pages_per_shard_ = static_cast<uint32_t>(std::min<uint64_t>(pages / shard_count_, kNone - 1));
+  memory_bytes_ = shard_count_ * pages_per_shard_ * kPageBytes;
+  void* memory = ::mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  BASALT_CHECK(memory != MAP_FAILED, "address space for the page cache");
+  ::madvise(memory, memory_bytes_, MADV_HUGEPAGE);
+  memory_ = static_cast<std::byte*>(memory);
+  shards_ = std::make_unique<Shard[]>(shard_count_);
+  for (uint64_t i = 0; i < shard_count_; ++i) {
+    Shard& shard = shards_[i];
+    shard.memory = memory_ + i * pages_per_shard_ * kPageBytes;
+    shard.slots.resize(pages_per_shard_);
+    shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
+    for (uint32_t slot = pages_per_shard_; slot-- > 0;) {
+      shard.slots[slot].next = shard.free;
+      shard.free = slot;
+    }
+  }
+}
+
+PageCache::~PageCache() {
+  if (memory_ != nullptr) ::munmap(memory_, memory_bytes_);
+}
+
+uint64_t PageCache::hash(uint64_t file_id, uint64_t page) {
+  uint64_t x = file_id * 0x9e3779b97f4a7c15u ^ page * 0xc2b2ae3d27d4eb4fu;
+  x ^= x >> 32;
+  x *= 0xd6e8feb86659fd93u;
+  return x ^ (x >> 29);
+}
+
+PageCache::Shard& PageCache::shard_of(uint64_t file_id, uint64_t page) {
+  return shards_[hash(file_id, page / kGroupPages) & (shard_count_ - 1)];
+}
+
+uint32_t& PageCache::bucket_of(Shard& shard, uint64_t file_id, uint64_t page) {
+  return shard.buckets[hash(file_id, page) & (shard.buckets.size() - 1)];
+}
+
+uint32_t PageCache::find(Shard& shard, uint64_t file_id, uint64_t page) {
+  uint32_t slot = bucket_of(shard, file_id, page);
+  while (slot != kNone) {
+    const Slot& candidate = shard.slots[slot];
+    if (candidate.page == page && candidate.file_id == file_id) return slot;
+    slot = candidate.next;
+  }
+  return kNone;
+}
+
+size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
+  size_t done = 0;
+  while (done < out.size()) {
+    const uint64_t first = (offset + done) / kPageBytes;
+    const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
+    Shard& shard = shard_of(file_id, first);
+    const MutexLock lock(shard.mutex);
+    for (uint64_t page = first; page < group_end && done < out.size(); ++page) {
+      const uint32_t slot = find(shard, file_id, page);
+      if (slot == kNone) {
+        shard.misses.fetch_add(1, std::memory_order_relaxed);
+        return done;
+      }
+      shard.hits.fetch_add(1, std::memory_order_relaxed);
+      Slot& found = shard.slots[slot];
+      if (touch == Touch::reuse && found.credit < kMaxCredit) ++found.credit;
+      const uint64_t skip = (offset + done) % kPageBytes;
+      const size_t count = std::min<uint64_t>(out.size() - done, kPageBytes - skip);
+      std::memcpy(out.data() + done, shard.memory + slot * kPageBytes + skip, count);
+      done += count;
+    }
+  }
+  return done;
+}
+
+bool PageCache::contains(uint64_t file_id, uint64_t page) {
+  if (!enabled()) return false;
+  Shard& shard = shard_of(file_id, page);
+  const MutexLock lock(shard.mutex);
+  return find(shard, file_id, page) != kNone;
+}
+
+void PageCache::unlink(Shard& shard, uint32_t slot) {
+  Slot& leaving = shard.slots[slot];
+  uint32_t* link = &bucket_of(shard, leaving.file_id, leaving.page);
+  while (*link != slot) link = &shard.slots[*link].next;
+  *link = leaving.next;
+  leaving.file_id = 0;
+}
+
+uint32_t PageCache::take_slot(Shard& shard) {
+  if (shard.free != kNone) {
+    const uint32_t slot = shard.free;
+    shard.free = shard.slots[slot].next;
+    return slot;
+  }
+  while (true) {
+    const uint32_t slot = shard.hand;
+    shard.hand = slot + 1 == pages_per_shard_ ? 0 : slot + 1;
+    Slot& candidate = shard.slots[slot];
+    if (candidate.credit == 0) {
+      unlink(shard, slot);
+      return slot;
+    }
+    --candidate.credit;
+  }
+}
+
+void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byte> bytes,
+                       const std::atomic<uint64_t>& generation, uint64_t expected) {
+  if (!enabled()) return;
+  while (bytes.size() >= kPageBytes) {
+    const uint64_t group_end = (page / kGroupPages + 1) * kGroupPages;
+    Shard& shard = shard_of(file_id, page);
+    const MutexLock lock(shard.mutex);
+    // Under the shard's lock: an erase() that follows the change of generation sees this page, or this
+    // sees the new generation.
+    if (generation.load(std::memory_order_acquire) != expected) return;
+    for (; page < group_end && bytes.size() >= kPageBytes; ++page, bytes = bytes.subspan(kPageBytes)) {
+      uint32_t slot = find(shard, file_id, page);
+      if (slot == kNone) {
+        slot = take_slot(shard);
+        uint32_t& bucket = bucket_of(shard, file_id, page);
+        shard.slots[slot] = {file_id, page, bucket, 0};
+        bucket = slot;
+      }
+      std::memcpy(shard.memory + slot * kPageBytes, bytes.data(), kPageBytes);
+    }
+  }
+}
+
+void PageCache::erase_page(Shard& shard, uint64_t file_id, uint64_t page) {
+  const uint32_t slot = find(shard, file_id, page);
+  if (slot == kNone) return;
+  unlink(shard, slot);
+  shard.slots[slot].next = shard.free;
+  shard.slots[slot].credit = 0;
+  shard.free = slot;
+}
+
+void PageCache::erase(uint64_t file_id, uint64_t first, uint64_t count) {
+  if (!enabled() || count == 0) return;
+  // More pages asked than there are: look at what is there instead.
+  if (count > capacity_pages()) {
+    for (uint64_t i = 0; i < shard_count_; ++i) {
+      const MutexLock lock(shards_[i].mutex);
+      for (const Slot& slot : shards_[i].slots) {
+        if (slot.file_id == file_id && slot.page >= first && slot.page - first < count) {
+          erase_page(shards_[i], file_id, slot.page);
+        }
+      }
+    }
+    return;
+  }
+  for (uint64_t page = first; page < first + count;) {
+    const uint64_t group_end = std::min(first + count, (page / kGroupPages + 1) * kGroupPages);
+    Shard& shard = shard_of(file_id, page);
+    const MutexLock lock(shard.mutex);
+    for (; page < group_end; ++page) erase_page(shard, file_id, page);
+  }
+}
+
+uint64_t PageCache::hits() const {
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < shard_count_; ++i) sum += shards_[i].hits.load(std::memory_order_relaxed);
+  return sum;
+}
+
+uint64_t PageCache::misses() const {
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < shard_count_; ++i) sum += shards_[i].misses.load(std::memory_order_relaxed);
+  return sum;
+}
+
+bool PageCache::check_invariants() {
+  for (uint64_t i = 0; i < shard_count_; ++i) {
+    Shard& shard = shards_[i];
+    const MutexLock lock(shard.mutex);
+    uint32_t used = 0, free = 0;
+    for (uint32_t slot = 0; slot < pages_per_shard_; ++slot) {
+      const Slot& s = shard.slots[slot];
+      if (s.file_id == 0) continue;
+      ++used;
+      if (&shard_of(s.file_id, s.page) != &shard || find(shard, s.file_id, s.page) != slot) return false;
+    }
+    for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next) ++free;
+    if (used + free != pages_per_shard_) return false;
+  }
+  return true;
+}
+
+}  // namespace basalt::blobfs

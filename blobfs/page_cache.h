@@ -1,0 +1,93 @@
+// PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
+//
+// The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
+// mostly meets one shard, and each shard has its own lock, held for a lookup and the copy of a page.
+// Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
+// hand takes credit away and evicts what has none. A scan therefore passes through without pushing out
+// what is read again. Memory is touched as it fills.
+//
+// Consistency. Whoever changes bytes on the device that may be cached calls `CacheKey::generation` + 1
+// and erase() before and after the change; a reader notes the generation before it reads the device and
+// insert() refuses the page if it has changed. File ids are never reused, so a page left behind by a
+// deleted file is only garbage.
+// Threads: any.
+#pragma once
+
+#include "base/sync.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace basalt::blobfs {
+
+class PageCache {
+ public:
+  static constexpr uint64_t kPageBytes = 4096;
+
+  explicit PageCache(uint64_t bytes);
+  ~PageCache();
+  PageCache(const PageCache&) = delete;
+  PageCache& operator=(const PageCache&) = delete;
+
+  bool enabled() const { return shard_count_ != 0; }
+  uint64_t capacity_pages() const { return shard_count_ * uint64_t{pages_per_shard_}; }
+
+  enum class Touch : uint8_t {
+    reuse,  // a read that may come again
+    scan,   // part of a scan: no credit
+  };
+  // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count.
+  size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
+  bool contains(uint64_t file_id, uint64_t page);
+  // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already there
+  // are overwritten.
+  void insert(uint64_t file_id, uint64_t page, std::span<const std::byte> bytes,
+              const std::atomic<uint64_t>& generation, uint64_t expected);
+  // Drops pages [first, first + count).
+  void erase(uint64_t file_id, uint64_t first, uint64_t count);
+
+  uint64_t hits() const;
+  uint64_t misses() const;
+  // Every page is findable, in its shard, once; for tests.
+  bool check_invariants();
+
+ private:
+  struct Slot {
+    uint64_t file_id = 0;     // 0: free
+    uint64_t page = 0;
+    uint32_t next = kNone;    // in the bucket's chain, or in the free list
+    uint8_t credit = 0;
+  };
+  static constexpr uint32_t kNone = ~uint32_t{0};
+  static constexpr uint8_t kMaxCredit = 3;
+  static constexpr uint64_t kGroupPages = 4;
+  struct alignas(64) Shard {
+    Mutex mutex;
+    std::vector<Slot> slots;
+    std::vector<uint32_t> buckets;
+    uint32_t free = kNone;
+    uint32_t hand = 0;
+    std::byte* memory = nullptr;
+    std::atomic<uint64_t> hits{0}, misses{0};
+  };
+
+  static uint64_t hash(uint64_t file_id, uint64_t page);
+  Shard& shard_of(uint64_t file_id, uint64_t page);
+  uint32_t& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);
+  uint32_t find(Shard& shard, uint64_t file_id, uint64_t page);
+  void unlink(Shard& shard, uint32_t slot);
+  uint32_t take_slot(Shard& shard);
+  void erase_page(Shard& shard, uint64_t file_id, uint64_t page);
+
+  uint64_t shard_count_ = 0;
+  uint32_t pages_per_shard_ = 0;
+  std::unique_ptr<Shard[]> shards_;
+  std::byte* memory_ = nullptr;
+  uint64_t memory_bytes_ = 0;
+};
+
+}  // namespace basalt::blobfs

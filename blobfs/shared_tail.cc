@@ -1,0 +1,203 @@
+#include "blobfs/shared_tail.h"
+
+#include "base/check.h"
+#include "base/crc32c.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+namespace basalt::blobfs {
+
+namespace {
+
+std::string to_hex(const TailId& id) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const std::byte b : id) {
+    text += kDigits[static_cast<unsigned>(b) >> 4];
+    text += kDigits[static_cast<unsigned>(b) & 15];
+  }
+  return text;
+}
+
+Status tail_error(const std::string& path, uint64_t bytes, const char* call, int code) {
+  StatusCode status = StatusCode::io_error;
+  if (code == ENOSPC || code == ENOMEM) status = StatusCode::no_space;
+  if (code == EACCES || code == EPERM) status = StatusCode::permission_denied;
+  if (code == ENOENT) status = StatusCode::not_found;
+  if (code == EEXIST) status = StatusCode::already_exists;
+  return {status, "shared-memory tail " + path + " (" + std::to_string(bytes) + " B): " + call + ": " +
+                      std::strerror(code) +
+                      "; give it more room, make it smaller (tail_bytes), put it elsewhere "
+                      "(shared_memory_dir), or let flush() write to the device (flush_to)"};
+}
+
+TailHeader make_header(const TailBinding& binding, const TailLayout& layout) {
+  TailHeader header{};
+  header.magic = kTailMagic;
+  header.version = kTailVersion;
+  header.store_uuid = binding.store_uuid;
+  header.open_id = binding.open_id;
+  header.predecessor = binding.predecessor;
+  header.file_bytes = layout.file_bytes;
+  header.ring_offset = layout.ring_offset;
+  header.ring_bytes = layout.ring_bytes;
+  header.table_offset = layout.table_offset;
+  header.chunk_count = layout.chunk_count;
+  header.chunks_offset = layout.chunks_offset;
+  header.chunk_bytes = kTailChunkBytes;
+  std::copy_n(binding.boot_id.begin(), std::min(binding.boot_id.size(), header.boot_id.size()),
+              header.boot_id.begin());
+  const auto covered =
+      std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version));
+  header.crc = crc32c(covered);
+  return header;
+}
+
+}  // namespace
+
+std::string tail_path(const std::string& directory, const TailBinding& binding) {
+  return directory + "/basalt-" + to_hex(binding.store_uuid) + "-" + to_hex(binding.open_id);
+}
+
+Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& directory,
+                                                       const TailBinding& binding,
+                                                       uint64_t bytes) {
+  if (bytes < kMinTailBytes || bytes > kMaxTailBytes) {
+    return error(StatusCode::invalid_argument, "tail_bytes " + std::to_string(bytes) +
+                                                   ": must be 1 MiB … 4 GiB");
+  }
+  const TailLayout layout = tail_layout(bytes);
+  const std::string path = tail_path(directory, binding);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0) return error(tail_error(path, bytes, "open", errno));
+  const auto fail = [&](const char* call, int code) {
+    ::close(fd);
+    ::unlink(path.c_str());
+    return error(tail_error(path, bytes, call, code));
+  };
+  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail over.
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return fail("flock", errno);
+  if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(layout.file_bytes)); code != 0) {
+    return fail("posix_fallocate", code);
+  }
+  void* map = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (map == MAP_FAILED) return fail("mmap", errno);
+  // The header makes it a tail; the rest is zero: an empty ring, all chunks free.
+  const TailHeader header = make_header(binding, layout);
+  std::memcpy(map, &header, sizeof header);
+  const uint64_t has_predecessor = binding.predecessor != TailId{} ? 1 : 0;
+  std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor, sizeof(uint64_t));
+  return std::unique_ptr<SharedTail>(
+      new SharedTail(path, fd, static_cast<std::byte*>(map), layout));
+}
+
+SharedTail::SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout)
+    : path_(std::move(path)),
+      fd_(fd),
+      map_(map),
+      layout_(layout),
+      taken_(layout.chunk_count),
+      free_(layout.chunk_count) {}
+
+SharedTail::~SharedTail() {
+  ::munmap(map_, layout_.file_bytes);
+  ::close(fd_);
+}
+
+void SharedTail::forget_predecessor() { store_word(kPredecessorOffset, 0); }
+
+void SharedTail::remove() { ::unlink(path_.c_str()); }
+
+TailChunkEntry& SharedTail::entry(Slot slot) const {
+  return reinterpret_cast<TailChunkEntry*>(map_ + layout_.table_offset)[slot];
+}
+
+std::optional<SharedTail::Slot> SharedTail::acquire(uint64_t file_id, uint64_t offset,
+                                                    std::optional<Slot> after) {
+  Slot slot = 0;
+  {
+    const MutexLock lock(mutex_);
+    if (free_ == 0) return {};
+    slot = after ? *after + 1 : next_;
+    if (slot >= layout_.chunk_count || taken_[slot]) slot = next_;
+    for (; taken_[slot % layout_.chunk_count]; ++slot) {
+    }
+    slot %= static_cast<Slot>(layout_.chunk_count);
+    taken_[slot] = true;
+    --free_;
+    // Others begin a good way further on, so that files grow in neighbouring chunks.
+    if (!after || slot != *after + 1) next_ = (slot + 16) % static_cast<Slot>(layout_.chunk_count);
+  }
+  TailChunkEntry& chunk = entry(slot);
+  std::atomic_ref(chunk.offset).store(offset, std::memory_order_relaxed);
+  std::atomic_ref(chunk.end).store(offset, std::memory_order_relaxed);
+  std::atomic_ref(chunk.file_id).store(file_id, std::memory_order_release);
+  return slot;
+}
+
+void SharedTail::publish(Slot slot, uint64_t end) {
+  std::atomic_ref(entry(slot).end).store(end, std::memory_order_release);
+}
+
+void SharedTail::release(Slot slot) {
+  std::atomic_ref(entry(slot).file_id).store(0, std::memory_order_release);
+  const MutexLock lock(mutex_);
+  BASALT_CHECK(taken_[slot], "a chunk is released once");
+  taken_[slot] = false;
+  ++free_;
+}
+
+uint64_t SharedTail::free_chunks() {
+  const MutexLock lock(mutex_);
+  return free_;
+}
+
+void SharedTail::copy_to_ring(uint64_t at, std::span<const std::byte> bytes) {
+  std::byte* ring = map_ + layout_.ring_offset;
+  const uint64_t start = at % layout_.ring_bytes;
+  const size_t first = std::min<uint64_t>(bytes.size(), layout_.ring_bytes - start);
+  std::memcpy(ring + start, bytes.data(), first);
+  std::memcpy(ring, bytes.data() + first, bytes.size() - first);
+}
+
+void SharedTail::store_word(uint64_t offset, uint64_t value) {
+  std::atomic_ref(*reinterpret_cast<uint64_t*>(map_ + offset))
+      .store(value, std::memory_order_release);
+}
+
+bool SharedTail::keep(blob::Ticket ticket, std::span<const std::byte> bytes) {
+  const MutexLock lock(ring_mutex_);
+  const uint64_t size = tail_entry_bytes(bytes.size());
+  if (ring_tail_ - ring_head_ + size > layout_.ring_bytes) return false;
+  TailEntryHeader header{};
+  header.ticket = ticket.value;
+  header.length = static_cast<uint32_t>(bytes.size());
+  header.crc = crc32c(bytes, crc32c(std::as_bytes(std::span(&header, 1))
+                                        .first(offsetof(TailEntryHeader, crc))));
+  copy_to_ring(ring_tail_, std::as_bytes(std::span(&header, 1)));
+  copy_to_ring(ring_tail_ + sizeof header, bytes);
+  ring_tail_ += size;
+  store_word(kRingTailOffset, ring_tail_);
+  kept_.push_back({ticket, ring_tail_});
+  return true;
+}
+
+void SharedTail::durable(blob::Ticket ticket) {
+  const MutexLock lock(ring_mutex_);
+  if (kept_.empty() || kept_.front().ticket > ticket) return;
+  while (!kept_.empty() && kept_.front().ticket <= ticket) {
+    ring_head_ = kept_.front().end;
+    kept_.pop_front();
+  }
+  store_word(kRingHeadOffset, ring_head_);
+}
+
+}  // namespace basalt::blobfs

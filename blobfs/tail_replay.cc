@@ -1,0 +1,177 @@
+#include "blobfs/tail_replay.h"
+
+#include "base/crc32c.h"
+#include "base/try.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace basalt::blobfs {
+
+namespace {
+
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+template <typename T>
+T load_at(std::span<const std::byte> content, uint64_t offset) {
+  T value;
+  std::memcpy(&value, content.data() + offset, sizeof value);
+  return value;
+}
+
+tl::unexpected<Status> refuse(StatusCode code, const std::string& why) {
+  return error(code, "shared-memory tail: " + why);
+}
+
+Status check_header(const TailHeader& header, std::span<const std::byte> content,
+                    const TailBinding& wanted) {
+  const auto bad = [](StatusCode code, const char* why) {
+    return Status(code, std::string("shared-memory tail: ") + why);
+  };
+  if (header.magic != kTailMagic) return bad(StatusCode::corruption, "no magic");
+  const auto covered = content.subspan(offsetof(TailHeader, version),
+                                       sizeof(TailHeader) - offsetof(TailHeader, version));
+  if (crc32c(covered) != header.crc) return bad(StatusCode::corruption, "header checksum mismatch");
+  if (header.version != kTailVersion) return bad(StatusCode::unsupported, "written by another version");
+  if (header.store_uuid != wanted.store_uuid) return bad(StatusCode::miscompare, "of another store");
+  if (header.open_id != wanted.open_id) return bad(StatusCode::miscompare, "of another opening");
+  const std::string_view boot_id(header.boot_id.data(), header.boot_id.size());
+  const std::string_view wanted_boot =
+      std::string_view(wanted.boot_id).substr(0, header.boot_id.size());
+  if (boot_id.substr(0, boot_id.find('\0')) != wanted_boot) {
+    return bad(StatusCode::miscompare, "of another boot");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<TailImage> TailImage::parse(std::vector<std::byte> content, const TailBinding& wanted) {
+  if (content.size() < kMinTailBytes || content.size() > kMaxTailBytes) {
+    return refuse(StatusCode::corruption, "a file of " + std::to_string(content.size()) + " B");
+  }
+  const auto header = load_at<TailHeader>(content, 0);
+  BASALT_TRY(check_header(header, content, wanted));
+  // The layout follows from the size, so nothing the header says is used as an offset.
+  const TailLayout layout = tail_layout(content.size());
+  if (header.file_bytes != layout.file_bytes || content.size() != layout.file_bytes ||
+      header.ring_offset != layout.ring_offset || header.ring_bytes != layout.ring_bytes ||
+      header.table_offset != layout.table_offset || header.chunk_count != layout.chunk_count ||
+      header.chunks_offset != layout.chunks_offset || header.chunk_bytes != kTailChunkBytes) {
+    return refuse(StatusCode::corruption, "its parts do not lie where they should");
+  }
+  TailImage image;
+  image.content_ = std::move(content);
+  if (load_at<uint64_t>(image.content_, kPredecessorOffset) == 1) {
+    image.predecessor_ = header.predecessor;
+  }
+  image.read_ring(layout);
+  image.read_chunks(layout);
+  return image;
+}
+
+void TailImage::read_ring(const TailLayout& layout) {
+  const uint64_t head = load_at<uint64_t>(content_, kRingHeadOffset);
+  const uint64_t tail = load_at<uint64_t>(content_, kRingTailOffset);
+  if (head > tail || tail - head > layout.ring_bytes || head % 8 != 0 || tail % 8 != 0) {
+    notes_.push_back("shared-memory tail: ring counters " + std::to_string(head) + " and " +
+                     std::to_string(tail) + " make no sense; its transactions were left out");
+    return;
+  }
+  const auto copy = [&](uint64_t at, void* out, uint64_t count) {
+    const uint64_t start = at % layout.ring_bytes;
+    const uint64_t first = std::min(count, layout.ring_bytes - start);
+    const std::byte* ring = content_.data() + layout.ring_offset;
+    std::memcpy(out, ring + start, first);
+    std::memcpy(static_cast<std::byte*>(out) + first, ring, count - first);
+  };
+  uint64_t at = head;
+  while (at < tail) {
+    TailEntryHeader entry;
+    if (tail - at < sizeof entry) break;
+    copy(at, &entry, sizeof entry);
+    if (entry.length > layout.ring_bytes || tail_entry_bytes(entry.length) > tail - at) break;
+    KeptTransaction kept;
+    kept.ticket = entry.ticket;
+    kept.bytes.resize(entry.length);
+    copy(at + sizeof entry, kept.bytes.data(), kept.bytes.size());
+    const auto covered = std::as_bytes(std::span(&entry, 1)).first(offsetof(TailEntryHeader, crc));
+    if (crc32c(kept.bytes, crc32c(covered)) != entry.crc) break;
+    at += tail_entry_bytes(entry.length);
+    transactions_.push_back(std::move(kept));
+  }
+  if (at != tail) {
+    notes_.push_back("shared-memory tail: the transaction at ring byte " + std::to_string(at) +
+                     " is damaged; it and what followed were left out");
+  }
+}
+
+void TailImage::read_chunks(const TailLayout& layout) {
+  for (uint64_t i = 0; i < layout.chunk_count; ++i) {
+    const auto entry = load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
+    if (entry.file_id == 0 || entry.end == entry.offset) continue;
+    if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
+        entry.end > uint64_t{1} << 60) {
+      notes_.push_back("shared-memory tail: chunk " + std::to_string(i) + " claims bytes " +
+                       std::to_string(entry.offset) + " … " + std::to_string(entry.end) +
+                       "; it was left out");
+      continue;
+    }
+    const auto bytes = std::span<const std::byte>(content_).subspan(
+        layout.chunks_offset + i * kTailChunkBytes, entry.end - entry.offset);
+    chunks_.push_back({entry.file_id, entry.offset, bytes});
+  }
+  std::sort(chunks_.begin(), chunks_.end(), [](const KeptChunk& a, const KeptChunk& b) {
+    return a.file_id != b.file_id ? a.file_id < b.file_id : a.offset < b.offset;
+  });
+}
+
+Result<TailImage> TailImage::load(const std::string& directory, const TailBinding& wanted) {
+  const std::string path = tail_path(directory, wanted);
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)};
+  if (file.fd < 0) {
+    const int code = errno;
+    return error(code == ENOENT ? StatusCode::not_found : StatusCode::permission_denied,
+                 path + ": open: " + std::strerror(code));
+  }
+  struct stat info {};
+  if (::fstat(file.fd, &info) != 0) {
+    return error(StatusCode::io_error, path + ": fstat: " + std::strerror(errno));
+  }
+  if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid() || (info.st_mode & 07777) != 0600 ||
+      info.st_nlink != 1) {
+    return error(StatusCode::permission_denied,
+                 path + ": must be a regular file of this user, mode 0600, with one link");
+  }
+  if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0) {
+    return error(StatusCode::busy, path + ": its process still has it open");
+  }
+  if (info.st_size < 0 || static_cast<uint64_t>(info.st_size) > kMaxTailBytes) {
+    return refuse(StatusCode::corruption, "a file of " + std::to_string(info.st_size) + " B");
+  }
+  std::vector<std::byte> content(static_cast<size_t>(info.st_size));
+  size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t count = ::pread(file.fd, content.data() + done, content.size() - done,
+                                  static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return error(StatusCode::io_error, path + ": read: " + std::strerror(errno));
+    done += static_cast<size_t>(count);
+  }
+  auto image = parse(std::move(content), wanted);
+  if (!image) return error(image.error().with_context(path));
+  return image;
+}
+
+}  // namespace basalt::blobfs

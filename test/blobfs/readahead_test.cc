@@ -1,0 +1,67 @@
+// Readahead: scans are noticed, random reads are not mistaken for them, several scans do not mix.
+#include "blobfs/readahead.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace basalt::blobfs {
+namespace {
+
+TEST(Readahead, AScanIsReadAheadInGrowingWindowsWithoutGaps) {
+  Readahead readahead;
+  uint64_t ahead = 0, calls = 0;
+  for (uint64_t at = 0; at < uint64_t{64} << 20; at += 3800) {
+    const auto advice = readahead.note(at, at + 3800);
+    if (advice.begin == advice.end) continue;
+    ++calls;
+    EXPECT_TRUE(advice.sequential);
+    if (ahead != 0) {
+      EXPECT_EQ(advice.begin, ahead);
+    }
+    EXPECT_GE(advice.end - advice.begin, Readahead::kMinWindow);
+    EXPECT_LE(advice.end - advice.begin, Readahead::kMaxWindow);
+    ahead = advice.end;
+  }
+  EXPECT_LT(calls, 50u) << "long windows, few calls";
+  EXPECT_GT(ahead, uint64_t{64} << 20);
+}
+
+TEST(Readahead, RandomReadsAreLeftAlone) {
+  Readahead readahead;
+  std::mt19937_64 random(4);
+  uint64_t asked = 0;
+  for (int i = 0; i < 10000; ++i) {
+    const uint64_t at = random() % (uint64_t{1} << 40);
+    const auto advice = readahead.note(at, at + 4096);
+    asked += advice.end - advice.begin;
+  }
+  EXPECT_EQ(asked, 0u);
+}
+
+TEST(Readahead, AccessAdviceIsHeard) {
+  Readahead readahead;
+  readahead.advise(File::Access::random);
+  for (uint64_t at = 0; at < 1 << 20; at += 4096) {
+    EXPECT_EQ(readahead.note(at, at + 4096).end, 0u);
+  }
+  Readahead announced;
+  announced.advise(File::Access::sequential);
+  EXPECT_GT(announced.note(0, 4096).end, 4096u) << "at the first read";
+}
+
+TEST(Readahead, FourScansBesideEachOther) {
+  Readahead readahead;
+  uint64_t ahead[4] = {};
+  for (uint64_t step = 0; step < 1000; ++step) {
+    for (uint64_t stream = 0; stream < 4; ++stream) {
+      const uint64_t at = (stream << 32) + step * 4096;
+      const auto advice = readahead.note(at, at + 4096);
+      if (advice.begin < advice.end) ahead[stream] = advice.end;
+    }
+  }
+  for (uint64_t stream = 0; stream < 4; ++stream) EXPECT_GT(ahead[stream], (stream << 32) + 1000 * 4096);
+}
+
+}  // namespace
+}  // namespace basalt::blobfs

@@ -1,0 +1,256 @@
+// The shared-memory tail as a file: what is published is found, what is released is not, whatever binds it
+// must match, and damaged or hostile content is refused or left out, never believed.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "blobfs/append_tail.h"
+#include "blobfs/tail_replay.h"
+
+namespace basalt::blobfs {
+namespace {
+
+std::vector<std::byte> bytes_of(const std::string& text) {
+  std::vector<std::byte> bytes(text.size());
+  std::memcpy(bytes.data(), text.data(), text.size());
+  return bytes;
+}
+
+class TailTest : public ::testing::Test {
+ protected:
+  TailTest() {
+    std::string name = "/tmp/basalt-tail-XXXXXX";
+    dir_ = ::mkdtemp(name.data());
+    binding_.store_uuid.fill(std::byte{1});
+    binding_.open_id.fill(std::byte{2});
+    binding_.boot_id = "01234567-89ab-cdef-0123-456789abcdef";
+  }
+  ~TailTest() override { std::filesystem::remove_all(dir_); }
+  std::unique_ptr<SharedTail> create(uint64_t bytes = kMinTailBytes) {
+    auto tail = SharedTail::create(dir_, binding_, bytes);
+    EXPECT_TRUE(tail.has_value()) << tail.error().to_string();
+    return std::move(*tail);
+  }
+  std::vector<std::byte> content() {
+    std::ifstream file(tail_path(dir_, binding_), std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    return bytes_of(text);
+  }
+  std::string dir_;
+  TailBinding binding_;
+};
+
+TEST_F(TailTest, WhatWasPublishedIsFound) {
+  {
+    const auto tail = create();
+    EXPECT_TRUE(tail->keep(blob::Ticket{5}, bytes_of("five")));
+    EXPECT_TRUE(tail->keep(blob::Ticket{6}, bytes_of("number six")));
+    const auto slot = tail->acquire(77, 4096, {});
+    ASSERT_TRUE(slot.has_value());
+    std::memcpy(tail->bytes(*slot), "hello world", 11);
+    tail->publish(*slot, 4096 + 5);
+    const auto gone = tail->acquire(78, 0, {});
+    tail->publish(*gone, 10);
+    tail->release(*gone);
+    tail->acquire(79, 0, {});   // holds nothing
+  }
+  const auto image = TailImage::load(dir_, binding_);
+  ASSERT_TRUE(image.has_value()) << image.error().to_string();
+  ASSERT_EQ(image->transactions().size(), 2u);
+  EXPECT_EQ(image->transactions()[0].ticket, 5u);
+  EXPECT_EQ(image->transactions()[1].bytes, bytes_of("number six"));
+  ASSERT_EQ(image->chunks().size(), 1u);
+  EXPECT_EQ(image->chunks()[0].file_id, 77u);
+  EXPECT_EQ(image->chunks()[0].offset, 4096u);
+  EXPECT_TRUE(std::ranges::equal(image->chunks()[0].bytes, bytes_of("hello")));
+  EXPECT_TRUE(image->notes().empty());
+  EXPECT_FALSE(image->predecessor().has_value());
+}
+
+TEST_F(TailTest, TheRingWrapsAndForgetsWhatIsDurable) {
+  const auto tail = create();
+  uint64_t ticket = 0, refused = 0;
+  std::vector<std::byte> bytes(1000);
+  for (int i = 0; i < 5000; ++i) {
+    ++ticket;
+    std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(ticket));
+    bytes.resize(900 + ticket % 200);
+    if (!tail->keep(blob::Ticket{ticket}, bytes)) {
+      ++refused;
+      tail->durable(blob::Ticket{ticket});   // as the store does: commits and goes on
+    }
+  }
+  EXPECT_GT(refused, 5u);
+  const auto image = TailImage::parse(content(), binding_);
+  ASSERT_TRUE(image.has_value());
+  ASSERT_FALSE(image->transactions().empty());
+  EXPECT_EQ(image->transactions().back().ticket, ticket);
+  for (size_t i = 1; i < image->transactions().size(); ++i) {
+    EXPECT_EQ(image->transactions()[i].ticket, image->transactions()[i - 1].ticket + 1);
+  }
+}
+
+TEST_F(TailTest, TheBindingMustMatchInEverything) {
+  create();
+  TailBinding other = binding_;
+  other.store_uuid[0] = std::byte{9};
+  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  other = binding_;
+  other.open_id[15] = std::byte{9};
+  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  other = binding_;
+  other.boot_id.back() = 'x';
+  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  other.boot_id.pop_back();
+  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare) << "a prefix";
+  EXPECT_TRUE(TailImage::parse(content(), binding_).has_value());
+  EXPECT_EQ(TailImage::load(dir_ + "/none", binding_).error().code(), StatusCode::not_found);
+}
+
+TEST_F(TailTest, APredecessorIsNamedUntilItIsForgotten) {
+  binding_.predecessor.fill(std::byte{7});
+  const auto tail = create();
+  EXPECT_EQ(TailImage::parse(content(), binding_)->predecessor(), binding_.predecessor);
+  tail->forget_predecessor();
+  EXPECT_FALSE(TailImage::parse(content(), binding_)->predecessor().has_value());
+}
+
+TEST_F(TailTest, ALivingOwnerKeepsItsTail) {
+  const auto tail = create();
+  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::busy);
+  EXPECT_EQ(SharedTail::create(dir_, binding_, kMinTailBytes).error().code(), StatusCode::already_exists);
+}
+
+TEST_F(TailTest, OnlyAFileOfOursIsRead) {
+  create();
+  const std::string path = tail_path(dir_, binding_);
+  struct stat info {};
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ::chmod(path.c_str(), 0644);
+  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  ::chmod(path.c_str(), 0600);
+  ASSERT_EQ(::link(path.c_str(), (dir_ + "/second").c_str()), 0);
+  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  ::unlink(path.c_str());
+  ASSERT_EQ(::symlink((dir_ + "/second").c_str(), path.c_str()), 0);
+  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  EXPECT_FALSE(SharedTail::create(dir_, binding_, kMinTailBytes).has_value()) << "no following of links";
+}
+
+TEST_F(TailTest, SizesHaveBounds) {
+  EXPECT_EQ(SharedTail::create(dir_, binding_, 1000).error().code(), StatusCode::invalid_argument);
+  EXPECT_EQ(SharedTail::create(dir_ + "/none", binding_, kMinTailBytes).error().code(), StatusCode::not_found);
+  for (const uint64_t bytes : {kMinTailBytes, kMinTailBytes + 5000, uint64_t{32} << 20}) {
+    const TailLayout layout = tail_layout(bytes);
+    EXPECT_GT(layout.chunk_count, 0u);
+    EXPECT_LE(layout.chunks_offset + layout.chunk_count * kTailChunkBytes, bytes);
+  }
+}
+
+TEST_F(TailTest, ChunksRunOutAndComeBack) {
+  const auto tail = create();
+  std::vector<SharedTail::Slot> slots;
+  while (const auto slot = tail->acquire(5, 0, {})) slots.push_back(*slot);
+  EXPECT_EQ(slots.size(), tail->chunk_count());
+  std::sort(slots.begin(), slots.end());
+  EXPECT_EQ(std::unique(slots.begin(), slots.end()), slots.end());
+  EXPECT_EQ(tail->free_chunks(), 0u);
+  tail->release(slots[3]);
+  EXPECT_EQ(tail->acquire(5, 0, {}), slots[3]);
+}
+
+// Any change of the file's bytes yields a refusal or entries within bounds.
+TEST_F(TailTest, DamageIsJudgedWithoutHarm) {
+  {
+    const auto tail = create();
+    for (uint64_t i = 1; i < 40; ++i) tail->keep(blob::Ticket{i}, bytes_of(std::string(i * 7, 'x')));
+    for (uint64_t i = 1; i < 5; ++i) tail->publish(*tail->acquire(i, i * 100, {}), i * 100 + i * 9);
+  }
+  const auto good = content();
+  const TailLayout layout = tail_layout(good.size());
+  std::mt19937_64 random(6);
+  int refused = 0, notes = 0;
+  for (int round = 0; round < 300; ++round) {
+    auto bad = good;
+    for (uint64_t n = 1 + random() % 4; n > 0; --n) {
+      // Header, counters, ring and table; the chunks' bytes mean nothing here.
+      const uint64_t places[] = {random() % 200, kRingHeadOffset + random() % 8, kRingTailOffset + random() % 8,
+                                 layout.ring_offset + random() % 6000,
+                                 layout.table_offset + random() % (layout.chunk_count * 32)};
+      bad[places[random() % 5]] = static_cast<std::byte>(random());
+    }
+    if (random() % 20 == 0) bad.resize(random() % bad.size());
+    const auto image = TailImage::parse(std::move(bad), binding_);
+    if (!image) {
+      ++refused;
+      continue;
+    }
+    notes += image->notes().empty() ? 0 : 1;
+    for (const KeptChunk& chunk : image->chunks()) {
+      EXPECT_LE(chunk.bytes.size(), kTailChunkBytes);
+      EXPECT_NE(chunk.file_id, 0u);
+    }
+    EXPECT_LE(image->transactions().size(), 39u);
+  }
+  EXPECT_GT(refused, 10);
+  EXPECT_GT(notes, 10);
+}
+
+TEST_F(TailTest, AppendTailHoldsBytesInPieces) {
+  const auto shared = create();
+  const uint64_t chunks = shared->chunk_count();
+  for (const bool with_shared : {true, false}) {
+    AppendTail tail(with_shared ? shared.get() : nullptr, 9, 1000);
+    std::vector<std::byte> model(2500);
+    for (size_t i = 0; i < model.size(); ++i) model[i] = static_cast<std::byte>(i % 253);
+    std::span<const std::byte> rest(model);
+    while (!rest.empty()) {
+      if (!tail.has_room()) {
+        ASSERT_TRUE(tail.add_piece(5000 + model.size() - rest.size(), AppendTail::Memory::any));
+      }
+      rest = rest.subspan(tail.append(rest.first(std::min<size_t>(rest.size(), 333))));
+    }
+    EXPECT_EQ(tail.begin(), 5000u);
+    EXPECT_EQ(tail.end(), 7500u);
+    EXPECT_EQ(tail.piece_count(), 3u);
+    EXPECT_EQ(tail.has_private(), !with_shared);
+    std::vector<std::byte> out(1500);
+    tail.copy_out(5700, out);
+    EXPECT_TRUE(std::ranges::equal(out, std::span(model).subspan(700, 1500)));
+    std::vector<std::span<const std::byte>> spans;
+    tail.gather(5700, 7200, spans);
+    std::vector<std::byte> gathered;
+    for (const auto span : spans) gathered.insert(gathered.end(), span.begin(), span.end());
+    EXPECT_EQ(gathered, out);
+    tail.release_below(6999);
+    EXPECT_EQ(tail.begin(), 6000u);
+    tail.release_below(7400);
+    EXPECT_EQ(tail.begin(), 7000u) << "a piece with room stays";
+  }
+  EXPECT_EQ(shared->free_chunks(), chunks) << "the destructor gives all back";
+}
+
+TEST_F(TailTest, BehindAPrivatePieceAllArePrivate) {
+  const auto shared = create();
+  std::vector<SharedTail::Slot> slots;
+  while (const auto slot = shared->acquire(5, 0, {})) slots.push_back(*slot);
+  AppendTail tail(shared.get(), 9, 1000);
+  EXPECT_FALSE(tail.add_piece(0, AppendTail::Memory::shared));
+  ASSERT_TRUE(tail.add_piece(0, AppendTail::Memory::any));
+  tail.append(std::vector<std::byte>(1000));
+  shared->release(slots[0]);
+  EXPECT_FALSE(tail.add_piece(1000, AppendTail::Memory::shared)) << "it would be replayed with a gap";
+  ASSERT_TRUE(tail.add_piece(1000, AppendTail::Memory::any));
+  EXPECT_TRUE(tail.has_private());
+}
+
+}  // namespace
+}  // namespace basalt::blobfs
