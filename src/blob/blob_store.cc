@@ -22,9 +22,10 @@ Status BlobStore::close() {
   Impl& s = *impl_;
   if (s.closing) return {};
   s.closing = true;
-  s.keeper = nullptr;
+  set_keeper(nullptr);
   if (s.journal == nullptr) return {};
   s.context.executor().cancel(s.checkpoint_task);
+  s.context.executor().cancel(s.discard_task);
   s.journal->quiesce();
   {
     const MutexLock lock(s.meta);
@@ -45,6 +46,7 @@ void BlobStore::abandon() {
     s.poison(Status(StatusCode::canceled, "abandoned"));
   }
   s.context.executor().cancel(s.checkpoint_task);
+  s.context.executor().cancel(s.discard_task);
   s.journal->quiesce();
 }
 
@@ -121,27 +123,25 @@ void BlobStore::set_keeper(TransactionKeeper* keeper) {
 
 // A transaction must never find the metadata region full half-way: demand more than it can use. What
 // only frees may go into the reserve, so that a full store can be emptied.
-Status BlobStore::Impl::make_metadata_room(const Transaction& txn) {
-  const uint64_t worst = 64 + uint64_t{txn.op_count()} * 12;
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    uint64_t wanted = worst, available = 0;
-    {
-      const MutexLock lock(meta);
-      BASALT_TRY(failure);
-      if (!(txn.only_frees_ && txn.any_frees_)) wanted += pages.page_count() / 8;
-      available = pages.map().free_count();
-    }
+Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations, bool only_frees,
+                                           MutexLock& lock) {
+  const uint64_t reserve = only_frees ? 0 : std::max<uint64_t>(64, pages.page_count() / 8);
+  for (int checkpoints_made = 0;; ++checkpoints_made) {
+    BASALT_TRY(failure);
+    BASALT_TRY_ASSIGN(const Footprint footprint, state.check(operations));
+    const uint64_t wanted = reserve + state.pages_needed(footprint);
+    const uint64_t available = pages.map().free_count();
     if (available >= wanted) return {};
-    if (attempt < 2) {
-      BASALT_TRY(checkpoint());   // two flips let go of all superseded pages
-    } else {
+    if (checkpoints_made == 2) {
       return Status(StatusCode::no_space, "the metadata region is full: " +
                                               std::to_string(available) + " of " +
                                               std::to_string(pages.page_count()) +
                                               " pages free, " + std::to_string(wanted) + " wanted");
     }
+    lock.unlock();
+    BASALT_TRY(checkpoint());   // two flips let go of all superseded pages
+    lock.lock();
   }
-  return {};
 }
 
 Result<Ticket> BlobStore::apply(Transaction& txn) {
@@ -154,14 +154,14 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
                      std::to_string(Transaction::kMaxBytes) + ", " + std::to_string(kMaxKeyBytes) +
                      " and " + std::to_string(kMaxValueBytes) + " bytes");
   }
-  BASALT_TRY(s.make_metadata_room(txn));
   std::vector<Effect> effects;
   std::vector<Blob*> to_drain;
   bool kept = true;
+  size_t queued_bytes = 0;
   Ticket ticket;
   {
-    const MutexLock lock(s.meta);
-    BASALT_TRY(s.failure);
+    MutexLock lock(s.meta);
+    BASALT_TRY(s.make_metadata_room(txn.bytes_, txn.only_frees_ && txn.any_frees_, lock));
     if (const Status status = s.state.apply(txn.bytes_, effects); !status.ok()) {
       s.poison(status);   // part of it may be applied: nothing more may be built on this state
       return error(status);
@@ -173,7 +173,7 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
     }
     txn.reservations_.clear();
     if (s.keeper != nullptr) kept = s.keeper->keep(ticket, txn.bytes_);
-    s.journal->append(ticket, txn.bytes_, txn.op_count_, txn.needs_data_flush_);
+    queued_bytes = s.journal->append(ticket, txn.bytes_, txn.op_count_, txn.needs_data_flush_);
     s.publish(ticket, effects, to_drain);
     s.pages.trim();
     s.post_checkpoint_if_due();
@@ -189,16 +189,15 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
   bool any_freed = false;
   for (const Effect& effect : effects) any_freed |= effect.kind == Effect::Kind::freed;
   if (any_freed) {
-    const Ticket durable = s.journal->durable();
     const MutexLock lock(s.meta);
     const uint64_t unit = s.state.cluster_blocks;
     for (const Effect& effect : effects) {
       if (effect.kind != Effect::Kind::freed) continue;
       s.freed.push_back({ticket, effect.extent.physical / unit, effect.extent.count / unit});
     }
-    s.release_durable(durable);
+    s.release_durable(s.journal->durable());   // on_durable() may have come before the push
   }
-  if (!kept) BASALT_TRY(s.journal->wait(ticket));
+  if (!kept || queued_bytes > Journal::kMaxQueuedBytes) BASALT_TRY(s.journal->wait(ticket));
   return ticket;
 }
 
@@ -249,11 +248,54 @@ void BlobStore::Impl::release_durable(Ticket ticket) {
 }
 
 void BlobStore::Impl::on_durable(Ticket ticket) {
-  {
-    const MutexLock lock(meta);
-    if (!freed.empty()) release_durable(ticket);
-  }
+  const MutexLock lock(meta);
+  if (!freed.empty()) release_durable(ticket);
   if (keeper != nullptr) keeper->durable(ticket);
+}
+
+void BlobStore::Impl::discard_released() {
+  const uint64_t scale = uint64_t{state.cluster_blocks} * kBlockBytes / device.info().block_size;
+  MutexLock lock(meta);
+  while (!to_discard.empty()) {
+    const Freed range = to_discard.front();
+    to_discard.pop_front();
+    discarding = true;
+    lock.unlock();
+    if (auto lease = pool.lease()) {
+      Io io;
+      io.op = Op::discard;
+      io.lba = Lba{range.first_cluster * scale};
+      io.block_count = BlockCount{range.count * scale};
+      (void)run(**lease, io);   // a hint: a device that refuses loses nothing
+    }
+    lock.lock();
+    discarding = false;
+    state.space().excluded().remove(range.first_cluster, range.count);
+  }
+}
+
+// Waits for one of the things that give space back; false when nothing is under way.
+bool BlobStore::Impl::wait_for_space(MutexLock& lock) {
+  if (!to_discard.empty()) {   // a discard is only a hint: the space may be used without it
+    for (const Freed& range : to_discard) {
+      state.space().excluded().remove(range.first_cluster, range.count);
+    }
+    to_discard.clear();
+    return true;
+  }
+  if (freed.empty() && !discarding) return false;
+  const Ticket last = last_ticket;
+  const bool for_discard = freed.empty();
+  lock.unlock();
+  if (for_discard) {
+    sleep_for(std::chrono::microseconds(100));
+  } else if (!journal->wait(last).ok()) {
+    lock.lock();
+    return false;
+  }
+  lock.lock();
+  release_durable(journal->durable());
+  return true;
 }
 
 void BlobStore::Impl::give_back(std::span<const Transaction::Reservation> reservations) {
@@ -283,6 +325,7 @@ Status BlobStore::replay_kept(Ticket ticket, std::span<const std::byte> bytes) {
                   "kept transaction " + std::to_string(ticket.value) + " does not follow " +
                       std::to_string(s.last_ticket.value));
   }
+  BASALT_TRY_ASSIGN([[maybe_unused]] const Footprint footprint, s.state.check(bytes));
   std::vector<Effect> effects;
   if (const Status status = s.state.apply(bytes, effects); !status.ok()) {
     s.poison(status);
@@ -290,6 +333,7 @@ Status BlobStore::replay_kept(Ticket ticket, std::span<const std::byte> bytes) {
   }
   s.last_ticket = ticket;
   ++s.transactions;
+  s.pages.trim();
   // Data the transaction speaks of was written by the process that died: flush before the record.
   s.journal->append(ticket, bytes, 0, true);
   for (const Effect& effect : effects) {
@@ -313,9 +357,15 @@ Status BlobStore::checkpoint() {
 Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
   Impl& s = *impl_;
   if (range.empty()) return {};
+  if (!within_blob(range)) {
+    return Status(StatusCode::out_of_range, "blob " + std::to_string(id.value) + ": block " +
+                                                std::to_string(range.first) + " + " +
+                                                std::to_string(range.count) +
+                                                " is beyond what a blob can hold");
+  }
   txn.keeper_ = &s;
-  for (int attempt = 0;; ++attempt) {
-    MutexLock lock(s.meta);
+  MutexLock lock(s.meta);
+  while (true) {
     BASALT_TRY(s.failure);
     const uint64_t unit = s.state.cluster_blocks;
     const uint64_t first = range.first / unit * unit;
@@ -364,14 +414,10 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
     for (const auto& run : taken) {
       s.state.space().excluded().remove(run.first_cluster, run.count);
     }
-    // Space freed by transactions not yet durable becomes usable when they are.
-    const bool more_to_come = status.code() == StatusCode::no_space && !s.freed.empty();
-    const Ticket last = s.last_ticket;
-    lock.unlock();
-    if (!more_to_come || attempt > 0) {
+    // Space freed by transactions not yet durable, or being discarded, becomes usable soon.
+    if (status.code() != StatusCode::no_space || !s.wait_for_space(lock)) {
       return status.with_context("blob " + std::to_string(id.value));
     }
-    BASALT_TRY(s.journal->wait(last));
   }
 }
 
@@ -380,15 +426,28 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
   const MutexLock lock(s.meta);
   BASALT_TRY(s.failure);
   const uint64_t unit = s.state.cluster_blocks;
+  if (range.empty()) return BlockRange{};
+  if (!within_blob(range)) {
+    return error(StatusCode::out_of_range, "blob " + std::to_string(id.value) + ": block " +
+                                               std::to_string(range.first) + " + " +
+                                               std::to_string(range.count) +
+                                               " is beyond what a blob can hold");
+  }
   const uint64_t first = (range.first + unit - 1) / unit * unit;
   const uint64_t end = range.end() / unit * unit;
   if (first >= end) return BlockRange{};
   BASALT_TRY_ASSIGN(const auto present, s.state.extents(id, {first, end - first}));
   s.pages.trim();
   if (present.empty()) return BlockRange{};
+  // As many as one transaction may free; where metadata pages are short, as many as they allow.
+  uint64_t most = kMaxExtentsPerFree;
+  while (most > 1 && s.state.pages_needed(State::footprint_of_unmap(most)) >
+                         s.pages.map().free_count()) {
+    most /= 2;
+  }
   uint64_t stop = end;
-  if (present.size() > kMaxExtentsPerFree) {
-    const uint64_t cut = present[kMaxExtentsPerFree - 1].end() / unit * unit;
+  if (present.size() > most) {
+    const uint64_t cut = present[most - 1].end() / unit * unit;
     stop = std::min(end, std::max(cut, first + unit));
   }
   txn.unmap(id, {first, stop - first});
@@ -396,7 +455,7 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
 }
 
 Status BlobStore::delete_blob(BlobId id) {
-  BlockRange left{0, uint64_t{1} << 40};
+  BlockRange left{0, kMaxBlobBlocks};
   while (true) {
     Transaction txn;
     BASALT_TRY_ASSIGN(left, free_range(txn, id, left));
@@ -485,7 +544,7 @@ Result<BlobRef> BlobStore::open_blob(BlobId id) {
   auto found = s.open_blobs.find(id);
   if (found == s.open_blobs.end()) {
     BASALT_TRY_ASSIGN([[maybe_unused]] const BlobRecord record, s.state.record(id));
-    BASALT_TRY_ASSIGN(const auto extents, s.state.extents(id, {0, uint64_t{1} << 52}));
+    BASALT_TRY_ASSIGN(const auto extents, s.state.extents(id, {0, kMaxBlobBlocks}));
     auto blob = std::make_unique<Blob>();
     blob->id_ = id;
     for (const Extent& extent : extents) blob->extents_.set(extent);
@@ -517,7 +576,7 @@ std::vector<Extent> BlobStore::extents(Blob& blob, BlockRange range) {
 }
 
 bool BlobStore::mark_written(Transaction& txn, Blob& blob) {
-  constexpr unsigned kMaxRanges = 1024;
+  constexpr unsigned kMaxRanges = 256;
   blob.map_lock_.lock_shared();
   unsigned ranges = 0;
   bool more = false;

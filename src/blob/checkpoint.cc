@@ -3,6 +3,8 @@
 // One function, in order: freeze the state under the metadata lock; write the frozen pages (both copies)
 // while transactions go on; flush, which covers the pages and all data that recorded extents point to;
 // write the older superblock slot with FUA; only then let the journal, freed pages and freed space go.
+// Both slots are starting points at all times: where transactions became durable by the checkpoint alone
+// and are in no journal record, the other slot, which would need that record, gets the same checkpoint.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -18,7 +20,7 @@ Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage> 
   std::sort(frozen.begin(), frozen.end(),
             [](const FrozenPage& a, const FrozenPage& b) { return a.page < b.page; });
   BASALT_TRY_ASSIGN(auto lease, pool.lease());
-  AlignedBuffer joined(32 * kMaxWriteBlocks * kBlockBytes);
+  AlignedBuffer joined(std::min<size_t>(frozen.size(), 32 * kMaxWriteBlocks) * kBlockBytes);
   for (unsigned copy = 0; copy < 2; ++copy) {
     std::vector<BlockWrite> batch;
     size_t used = 0;
@@ -71,8 +73,8 @@ Status BlobStore::Impl::checkpoint() {
   std::copy(std::begin(roots), std::end(roots), std::begin(next.trees));
   next.page_map = *page_map;
   next.page_map_leaves = pages.map().leaf_count();
-  next.generation = pages.building() - 1;
-  next.checkpoint_generation = next.generation;
+  next.generation = superblock.generation + 1;
+  next.checkpoint_generation = pages.building() - 1;
   next.journal_position = cursor.position;
   next.journal_sequence = cursor.sequence;
   next.transaction_sequence = covered.value;
@@ -82,10 +84,16 @@ Status BlobStore::Impl::checkpoint() {
   next.cluster_count = state.cluster_count;
   lock.unlock();
 
+  bool both_slots = false;
   const auto write = [&]() -> Status {
     BASALT_TRY(write_pages(pages, pool, std::move(frozen)));
     BASALT_TRY_ASSIGN(auto lease, pool.lease());
     BASALT_TRY(flush_device(*lease, "checkpoint"));
+    BASALT_TRY(check_owner(*lease));
+    BASALT_TRY(write_superblock(*lease, device.info(), next));
+    both_slots = journal->queues(covered);
+    if (!both_slots) return {};
+    next.generation = next.generation + 1;
     return write_superblock(*lease, device.info(), next);
   };
   const Status status = write();
@@ -97,16 +105,31 @@ Status BlobStore::Impl::checkpoint() {
     return status;
   }
   pages.map().flipped();
-  older_journal_position = superblock.journal_position;
+  if (both_slots) pages.map().flipped_again();
+  older_journal_position = both_slots ? next.journal_position : superblock.journal_position;
   superblock = next;
   ++checkpoints;
   const uint64_t tail = older_journal_position;
   release_durable(covered);
+  if (keeper != nullptr) keeper->durable(covered);
   pages.trim();
   lock.unlock();
   journal->checkpointed(covered, tail);
-  if (keeper != nullptr) keeper->durable(covered);
   return {};
+}
+
+// Before a flip: whether the slot that stays says that the store is still ours. A slot that cannot be read
+// says nothing.
+Status BlobStore::Impl::check_owner(Channel& channel) {
+  if (!owner_recorded) return {};
+  const unsigned slot = superblock.generation % 2;   // changes under checkpoint_mutex alone
+  AlignedBuffer bytes(kBlockBytes);
+  const uint64_t block = kSuperblockOffset[slot] / kBlockBytes;
+  if (!read_blocks(channel, device.info(), block, bytes.span(), "superblock").ok()) return {};
+  const uint64_t device_bytes = device.info().block_count.value * device.info().block_size;
+  const auto found = parse_superblock(bytes.span(), slot, device_bytes);
+  if (!found || (found->uuid == superblock.uuid && found->open_id == identity.open_id)) return {};
+  return Status(StatusCode::fenced, device.info().uri + ": another owner has taken the store over");
 }
 
 // The same checkpoint once more, into the other slot.
@@ -115,15 +138,14 @@ Status BlobStore::Impl::flip_again(Channel& channel) {
   MutexLock lock(meta);
   if (!failure.ok()) return failure;
   Superblock next = superblock;
-  next.generation = pages.building();
-  const Status status = write_superblock(channel, device.info(), next);
+  next.generation = superblock.generation + 1;
+  Status status = check_owner(channel);
+  if (status.ok()) status = write_superblock(channel, device.info(), next);
   if (!status.ok()) {
     poison(status);
     return status;
   }
-  pages.set_building(next.generation + 1);
-  pages.map().freeze();
-  pages.map().flipped();
+  pages.map().flipped_again();
   older_journal_position = superblock.journal_position;
   superblock = next;
   return {};

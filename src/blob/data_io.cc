@@ -143,6 +143,9 @@ void BlobStore::read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwr
 Status BlobStore::write(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
                         Unwritten unwritten, IoFlags flags) {
   const DeviceInfo& info = impl_->device.info();
+  if (impl_->journal == nullptr) {
+    return Status(StatusCode::read_only, "the store was opened for reading");
+  }
   if ((offset | bytes.size()) % info.block_size != 0) {
     return misaligned(blob, offset, bytes.size(), info.block_size);
   }

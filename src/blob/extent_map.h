@@ -13,6 +13,8 @@
 namespace basalt::blob {
 
 inline constexpr uint32_t kBlockBytes = 4096;
+// Blocks of the largest blob: byte positions fit 64 bits.
+inline constexpr uint64_t kMaxBlobBlocks = uint64_t{1} << 52;
 
 struct BlockRange {
   uint64_t first = 0;
@@ -21,6 +23,11 @@ struct BlockRange {
   bool empty() const { return count == 0; }
   friend bool operator==(const BlockRange&, const BlockRange&) = default;
 };
+// Not empty, and inside the largest blob.
+inline bool within_blob(const BlockRange& range) {
+  return range.count > 0 && range.first < kMaxBlobBlocks &&
+         range.count <= kMaxBlobBlocks - range.first;
+}
 
 enum class ExtentState : uint8_t {
   unwritten = 0,  // allocated; reads as zeros

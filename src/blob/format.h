@@ -22,6 +22,7 @@ inline constexpr std::array<char, 8> kSuperblockMagic = {'B', 'A', 'S', 'A', 'L'
 inline constexpr std::array<uint64_t, 2> kSuperblockOffset = {0, uint64_t{8} << 20};
 inline constexpr uint64_t kMinDeviceBytes = uint64_t{16} << 20;
 inline constexpr uint64_t kFirstBlobId = 16;  // smaller ids are free for users of the counter
+inline constexpr uint64_t kMaxBlobId = uint64_t{1} << 62;
 inline constexpr unsigned kMaxMetadataRuns = 8;
 
 // Feature flags. Unknown incompatible: refuse. Unknown read-only compatible: open read-only. Unknown

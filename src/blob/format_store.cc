@@ -45,6 +45,12 @@ Result<Layout> plan(uint64_t device_bytes, const FormatOptions& options) {
   const uint64_t metadata_bytes =
       options.metadata_bytes != 0 ? options.metadata_bytes
                                   : std::max<uint64_t>(device_bytes / 64, 2 << 20);
+  if (journal_bytes > device_bytes || metadata_bytes > device_bytes) {
+    return error(StatusCode::invalid_argument,
+                 "a journal of " + std::to_string(journal_bytes) + " bytes and metadata of 2 × " +
+                     std::to_string(metadata_bytes) + " do not fit a device of " +
+                     std::to_string(device_bytes) + " bytes");
+  }
   if (journal_bytes < smallest_journal || metadata_bytes < (1 << 20)) {
     return error(StatusCode::invalid_argument,
                  "a store needs a journal of at least " + std::to_string(smallest_journal) +

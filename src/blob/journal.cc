@@ -29,7 +29,7 @@ Journal::Journal(Context& context, Device& device, const Uuid& uuid, JournalGeom
     : context_(context), device_(device), uuid_(uuid), geometry_(geometry), hooks_(hooks) {
   driver_task_.run = [this] {
     MutexLock lock(mutex_);
-    while (waiters_ != nullptr && failure_.ok()) {
+    while (waiters_ != nullptr) {
       if (driving_) {
         changed_.wait(lock);
       } else {
@@ -51,17 +51,23 @@ Status Journal::start(uint64_t epoch, JournalCursor cursor, uint64_t tail, Ticke
   return {};
 }
 
-void Journal::append(Ticket ticket, std::span<const std::byte> bytes, uint32_t op_count,
-                     bool needs_flush) {
+size_t Journal::append(Ticket ticket, std::span<const std::byte> bytes, uint32_t op_count,
+                       bool needs_flush) {
   MutexLock lock(mutex_);
   queued_bytes_.insert(queued_bytes_.end(), bytes.begin(), bytes.end());
   queue_.push_back({ticket, static_cast<uint32_t>(bytes.size()), op_count, needs_flush});
   appended_ = ticket;
+  return queued_bytes_.size() - queued_from_;
 }
 
 Status Journal::wait(Ticket ticket) {
   MutexLock lock(mutex_);
-  wanted_ = std::max(wanted_, std::min(ticket, appended_));
+  if (ticket > appended_) {
+    return Status(StatusCode::invalid_argument, "ticket " + std::to_string(ticket.value) +
+                                                    " has not been given yet; the last is " +
+                                                    std::to_string(appended_.value));
+  }
+  wanted_ = std::max(wanted_, ticket);
   while (durable_ < ticket && failure_.ok()) {
     if (driving_) {
       changed_.wait(lock);
@@ -74,9 +80,10 @@ Status Journal::wait(Ticket ticket) {
 
 void Journal::when_durable(DurableWaiter& waiter) {
   MutexLock lock(mutex_);
+  BASALT_CHECK(waiter.ticket <= appended_, "when_durable() of a ticket not yet given");
   waiter.next = waiters_;
   waiters_ = &waiter;
-  wanted_ = std::max(wanted_, std::min(waiter.ticket, appended_));
+  wanted_ = std::max(wanted_, waiter.ticket);
   lock.unlock();
   context_.executor().post(driver_task_);
 }
@@ -259,7 +266,6 @@ void Journal::deliver(MutexLock& lock) {
   for (DurableWaiter** at = &waiters_; *at != nullptr;) {
     DurableWaiter* waiter = *at;
     if (waiter->ticket > durable_ && failure_.ok()) {
-      wanted_ = std::max(wanted_, std::min(waiter->ticket, appended_));
       at = &waiter->next;
       continue;
     }
@@ -294,6 +300,11 @@ JournalCursor Journal::cursor() {
   return next;
 }
 
+bool Journal::queues(Ticket covered) {
+  MutexLock lock(mutex_);
+  return !queue_.empty() && queue_.front().ticket <= covered;
+}
+
 void Journal::checkpointed(Ticket covered, uint64_t tail) {
   MutexLock lock(mutex_);
   tail_ = tail;
@@ -310,9 +321,10 @@ void Journal::checkpointed(Ticket covered, uint64_t tail) {
   if (!driving_) deliver(lock);
 }
 
+// A checkpoint taken while a record is in flight starts behind that record.
 uint64_t Journal::blocks_since(uint64_t since) {
   MutexLock lock(mutex_);
-  return cursor_.position - since;
+  return cursor_.position > since ? cursor_.position - since : 0;
 }
 
 uint64_t Journal::bytes_written() {
@@ -335,6 +347,7 @@ void Journal::fail(const Status& status) {
   MutexLock lock(mutex_);
   if (failure_.ok()) failure_ = status;
   changed_.notify_all();
+  if (waiters_ != nullptr) context_.executor().post(driver_task_);   // nobody else may call them
 }
 
 void Journal::quiesce() {

@@ -38,6 +38,8 @@ struct JournalCursor {
 
 class Journal {
  public:
+  static constexpr size_t kMaxQueuedBytes = size_t{4} << 20;
+
   struct Hooks {
     virtual ~Hooks() = default;
     // Everything up to `ticket` is durable; called by the driver, outside the journal's lock.
@@ -53,7 +55,9 @@ class Journal {
   // `tail`: the oldest position that must stay readable.
   Status start(uint64_t epoch, JournalCursor cursor, uint64_t tail, Ticket durable);
 
-  void append(Ticket ticket, std::span<const std::byte> bytes, uint32_t op_count, bool needs_flush);
+  // Returns how many bytes are queued now: beyond kMaxQueuedBytes the caller should wait for its ticket.
+  size_t append(Ticket ticket, std::span<const std::byte> bytes, uint32_t op_count,
+                bool needs_flush);
   Status wait(Ticket ticket);
   void when_durable(DurableWaiter& waiter);
   // One non-blocking step, for callers with a loop of their own.
@@ -62,6 +66,9 @@ class Journal {
 
   // For checkpoints. The cursor is where the first record not covered by "all appended so far" goes.
   JournalCursor cursor();
+  // Whether transactions up to `covered` are in no record: recovery from before the checkpoint that
+  // covers them would miss them.
+  bool queues(Ticket covered);
   void checkpointed(Ticket covered, uint64_t tail);
   // Ring blocks written since position `since`.
   uint64_t blocks_since(uint64_t since);

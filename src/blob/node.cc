@@ -1,5 +1,7 @@
 #include "blob/node.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace basalt::blob {
@@ -151,14 +153,21 @@ bool Node::well_formed() const {
   const size_t start = header().cell_start;
   if (slots_end > kBlockBytes || start < slots_end || start > kBlockBytes) return false;
   size_t live = 0;
+  std::array<uint16_t, kCapacity / 2> places;
   for (unsigned i = 0; i < cells; ++i) {
     const size_t at = slots()[i];
     if (at < start || at + sizeof(CellHeader) > kBlockBytes) return false;
     const size_t bytes = stored_bytes(page_ + at);
     if (at + bytes > kBlockBytes || load(page_ + at).key_bytes > kMaxKeyLimit) return false;
+    places[i] = static_cast<uint16_t>(at);
     if (level() > 0 && value(i).size() != sizeof(PageRef)) return false;
     if (i > (level() > 0 ? 1 : 0) && key(i - 1).compare(key(i)) >= 0) return false;
     live += bytes;
+  }
+  // Cells that overlapped would spoil each other when they are changed in place.
+  std::sort(places.begin(), places.begin() + cells);
+  for (unsigned i = 0; i + 1 < cells; ++i) {
+    if (places[i] + stored_bytes(page_ + places[i]) > places[i + 1]) return false;
   }
   return live == header().live_bytes && live <= kBlockBytes - start;
 }

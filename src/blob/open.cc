@@ -47,7 +47,7 @@ BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const
       state(pages) {
   std::vector<MetadataRun> runs(sb.metadata_runs, sb.metadata_runs + sb.metadata_run_count);
   pages.set_runs(std::move(runs));
-  pages.set_building(sb.generation + 1);
+  pages.set_building(sb.checkpoint_generation + 1);
   state.cluster_blocks = sb.cluster_bytes / kBlockBytes;
   state.cluster_count = sb.cluster_count;
   state.next_blob_id = std::max<uint64_t>(sb.next_blob_id, kFirstBlobId);
@@ -60,25 +60,7 @@ BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const
   last_ticket = Ticket{sb.transaction_sequence};
   older_journal_position = sb.journal_position;
   checkpoint_task.run = [this] { (void)checkpoint(); };
-  discard_task.run = [this] {
-    while (true) {
-      MutexLock lock(meta);
-      if (to_discard.empty()) return;
-      const Freed range = to_discard.front();
-      to_discard.pop_front();
-      lock.unlock();
-      if (auto lease = pool.lease()) {
-        const uint64_t scale = superblock.cluster_bytes / device.info().block_size;
-        Io io;
-        io.op = Op::discard;
-        io.lba = Lba{range.first_cluster * scale};
-        io.block_count = BlockCount{range.count * scale};
-        (void)run(**lease, io);   // a hint: a device that refuses loses nothing
-      }
-      lock.lock();
-      state.space().excluded().remove(range.first_cluster, range.count);
-    }
-  };
+  discard_task.run = [this] { discard_released(); };
 }
 
 BlobStore::Impl::~Impl() {
@@ -98,6 +80,7 @@ Status BlobStore::Impl::replay(Channel& channel) {
                              cursor, last_ticket,
                              [&](Ticket, std::span<const std::byte> operations) {
                                effects.clear();
+                               pages.trim();
                                return state.apply(operations, effects);
                              }));
   superblock.journal_position = cursor.position;
@@ -126,6 +109,7 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
   } else {
     BASALT_TRY(flip_again(channel));
   }
+  owner_recorded = true;
   return flip_again(channel);
 }
 
@@ -163,6 +147,8 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
         BASALT_TRY(impl->become_writer(*channel, replayed));
       }
       for (const std::string& note : impl->notes) context.log().log(LogLevel::warning, "blob", note);
+      const std::vector<std::string>& damage = impl->pages.notes();   // logged when it was met
+      impl->notes.insert(impl->notes.end(), damage.begin(), damage.end());
       return impl;
     }
     if (first_problem.ok()) first_problem = status;

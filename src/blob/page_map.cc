@@ -44,10 +44,20 @@ std::optional<uint64_t> PageMap::allocate() {
   return std::nullopt;
 }
 
-void PageMap::free(uint64_t page) {
-  BASALT_CHECK(page < page_count_ && used(page), "metadata page freed twice");
+bool PageMap::free(uint64_t page) {
+  if (page >= page_count_ || !used(page)) return false;
   building_.push_back(page);
   leaves_[page / kPagesPerMapLeaf].dirty = true;
+  return true;
+}
+
+uint64_t PageMap::index_page_count() const {
+  uint64_t pages = 0;
+  for (uint64_t n = leaf_count(); n > 1 || pages == 0;) {
+    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
+    pages += n;
+  }
+  return pages;
 }
 
 void PageMap::release(uint64_t page) {
@@ -63,12 +73,18 @@ void PageMap::freeze() {
 }
 
 void PageMap::flipped() {
+  flipped_again();
+  previous_ = std::move(frozen_);
+  frozen_.clear();
+}
+
+void PageMap::flipped_again() {
   for (const uint64_t page : previous_) {
+    if (!used(page)) continue;   // named twice by a damaged tree
     set(used_, page, false);
     ++free_count_;
   }
-  previous_ = std::move(frozen_);
-  frozen_.clear();
+  previous_.clear();
 }
 
 // Plane 0: used; plane 1: leaving. Pages in `previous_` are free once this checkpoint is flipped in,

@@ -20,10 +20,13 @@ class PageMap {
   uint64_t page_count() const { return page_count_; }
   uint64_t free_count() const { return free_count_; }
   uint64_t leaf_count() const { return leaves_.size(); }
+  // Of the index above the leaves.
+  uint64_t index_page_count() const;
 
   std::optional<uint64_t> allocate();
-  // The page belongs to a checkpoint: it becomes usable after two flips.
-  void free(uint64_t page);
+  // The page belongs to a checkpoint: it becomes usable after two flips. False when the map knows
+  // nothing of such a page, which only damage can bring about.
+  [[nodiscard]] bool free(uint64_t page);
   // The page was allocated since the last freeze and never written: usable at once.
   void release(uint64_t page);
   bool used(uint64_t page) const { return bit(used_, page); }
@@ -32,6 +35,8 @@ class PageMap {
   void freeze();
   // The checkpoint's superblock is durable.
   void flipped();
+  // The other superblock says the same now: what only the checkpoint before needed is free.
+  void flipped_again();
 
   // One leaf in the form it is saved in, as of the freeze, and back.
   void save_leaf(uint64_t leaf, std::byte* payload) const;

@@ -72,9 +72,23 @@ void PageStore::drop(Frame* frame) {
   frames_.erase(frame->page);
 }
 
+// Levels fall by one on the way down, so no chain of pages leads round in a circle.
+Status PageStore::check_node(const PageRef& ref, TreeId tree, Node node) const {
+  if (node.header().tree == static_cast<uint8_t>(tree) && node.level() == ref.level) return {};
+  return Status(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
+                                            ": not a node of tree " +
+                                            std::to_string(static_cast<int>(tree)) + ", level " +
+                                            std::to_string(ref.level));
+}
+
 Result<Frame*> PageStore::get(const PageRef& ref, TreeId tree) {
   if (const auto found = frames_.find(ref.page); found != frames_.end()) {
     Frame* frame = found->second.get();
+    BASALT_TRY(check_node(ref, tree, frame->node()));
+    if (frame->generation != ref.generation) {
+      return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
+                                               " is referred to by two generations");
+    }
     if (frame->place != order_.end()) order_.splice(order_.end(), order_, frame->place);
     return frame;
   }
@@ -86,12 +100,18 @@ Result<Frame*> PageStore::get(const PageRef& ref, TreeId tree) {
   AlignedBuffer bytes(kBlockBytes);
   BASALT_TRY(read_page(ref, PageKind::tree_node, bytes.data()));
   const Node node(bytes.data());
-  if (node.header().tree != static_cast<uint8_t>(tree) || node.level() != ref.level ||
-      !node.well_formed()) {
-    return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
-                                             ": not a well-formed node of tree " +
-                                             std::to_string(static_cast<int>(tree)) + ", level " +
-                                             std::to_string(ref.level));
+  BASALT_TRY(check_node(ref, tree, node));
+  if (!node.well_formed()) {
+    return error(StatusCode::corruption,
+                 "metadata page " + std::to_string(ref.page) + ": not a well-formed tree node");
+  }
+  // A child is never newer than its parent; this also keeps foreign pages out of the dirty set.
+  for (unsigned i = 0; node.level() > 0 && i < node.count(); ++i) {
+    const PageRef child = node.child(i);
+    if (child.level + 1 != node.level() || child.generation > ref.generation) {
+      return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) + ": child " +
+                                               std::to_string(i) + " of an impossible level or age");
+    }
   }
   Frame* frame = insert(ref.page, std::move(bytes));
   frame->generation = ref.generation;
@@ -103,6 +123,10 @@ Result<Frame*> PageStore::allocate(TreeId tree, uint8_t level) {
   if (!page) {
     return error(StatusCode::no_space, "the metadata region is full (" +
                                            std::to_string(map_.page_count()) + " pages)");
+  }
+  if (frames_.contains(*page)) {
+    return error(StatusCode::corruption, "metadata page " + std::to_string(*page) +
+                                             " is in use, but free in the page map");
   }
   Frame* frame = insert(*page, AlignedBuffer(kBlockBytes));
   frame->generation = building_;
@@ -119,24 +143,28 @@ Result<Frame*> PageStore::modify(Frame* frame) {
   const PageHeader& header = header_of(frame->bytes.data());
   BASALT_TRY_ASSIGN(Frame * copy, allocate(static_cast<TreeId>(header.tree), header.level));
   std::memcpy(copy->bytes.data(), frame->bytes.data(), kBlockBytes);
-  free(frame);
+  BASALT_TRY(free(frame));
   return copy;
 }
 
-void PageStore::free(Frame* frame) {
+Status PageStore::free(Frame* frame) {
   const uint64_t page = frame->page;
   if (frame->dirty) {
     map_.release(page);
     --dirty_count_;
     drop(frame);
-    return;
+    return {};
   }
-  map_.free(page);
+  if (!map_.free(page)) {
+    return Status(StatusCode::corruption, "metadata page " + std::to_string(page) +
+                                              " is in use, but free in the page map");
+  }
   if (frame->frozen) {
     frame->doomed = true;
   } else {
     drop(frame);
   }
+  return {};
 }
 
 void PageStore::finish_page(std::byte* bytes, uint64_t page) {
@@ -176,14 +204,14 @@ Status PageStore::seal_page_map(PageRef& root, std::vector<FrozenPage>& pages) {
     return error(StatusCode::no_space, "no metadata page left for the page map");
   };
   // Addresses first: giving one out changes the map, perhaps a leaf not yet to be written.
-  for (const uint64_t page : map_.index_pages()) map_.free(page);
+  const auto let_go = [&](uint64_t page) {
+    return map_.free(page) ? Status()
+                           : Status(StatusCode::corruption, "page map: its own page " +
+                                                                std::to_string(page) + " is free");
+  };
+  for (const uint64_t page : map_.index_pages()) BASALT_TRY(let_go(page));
   map_.index_pages().clear();
-  size_t index_pages = 0;
-  for (uint64_t n = map_.leaf_count(); n > 1 || index_pages == 0;) {
-    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
-    index_pages += n;
-  }
-  for (size_t i = 0; i < index_pages; ++i) {
+  for (uint64_t i = map_.index_page_count(); i > 0; --i) {
     BASALT_TRY_ASSIGN(const uint64_t page, take());
     map_.index_pages().push_back(page);
   }
@@ -196,7 +224,7 @@ Status PageStore::seal_page_map(PageRef& root, std::vector<FrozenPage>& pages) {
         continue;
       }
       PageRef& ref = map_.leaf_ref(leaf);
-      if (ref.page != kNoPage) map_.free(ref.page);
+      if (ref.page != kNoPage) BASALT_TRY(let_go(ref.page));
       BASALT_TRY_ASSIGN(const uint64_t page, take());
       ref.page = page;
       ref.generation = building_;
@@ -302,8 +330,10 @@ Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes)
                                               "; " + std::string(second.message()));
   }
   ++damaged_copies_used_;
-  notes_.push_back(std::string(first.message()) + "; the other copy is good and was used");
-  context_.log().log(LogLevel::warning, "blob", notes_.back());
+  const std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  context_.log().log(LogLevel::warning, "blob", note);
+  constexpr size_t kMaxNotes = 256;
+  if (notes_.size() < kMaxNotes) notes_.push_back(note);
   return {};
 }
 

@@ -49,6 +49,7 @@ class PageStore {
   void set_runs(std::vector<MetadataRun> runs) { runs_ = std::move(runs); }
   std::span<const MetadataRun> runs() const { return runs_; }
   PageMap& map() { return map_; }
+  const PageMap& map() const { return map_; }
   void set_building(uint64_t generation) { building_ = generation; }
   uint64_t building() const { return building_; }
   uint64_t dirty_count() const { return dirty_count_; }
@@ -61,7 +62,8 @@ class PageStore {
   Result<Frame*> allocate(TreeId tree, uint8_t level);
   // The frame itself if it may be changed in place, else a dirty copy with a new address.
   Result<Frame*> modify(Frame* frame);
-  void free(Frame* frame);
+  // corruption when the page map knows nothing of the page.
+  Status free(Frame* frame);
 
   // ---- Checkpoints
   // Seals the dirty tree pages reachable from `roots` (whose refs get their checksums) and the page
@@ -81,6 +83,7 @@ class PageStore {
   void trim();
 
  private:
+  Status check_node(const PageRef& ref, TreeId tree, Node node) const;
   Frame* insert(uint64_t page, AlignedBuffer bytes);
   void drop(Frame* frame);
   Status seal(PageRef& ref);

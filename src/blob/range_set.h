@@ -33,6 +33,7 @@ class RangeSet {
   }
 
   void remove(uint64_t first, uint64_t count) {
+    if (count == 0) return;
     const uint64_t end = first + count;
     auto at = ranges_.upper_bound(first);
     if (at != ranges_.begin() && std::prev(at)->second > first) --at;

@@ -46,6 +46,11 @@ Result<SpaceMap::Run> SpaceMap::run_covering(uint64_t cluster) {
   return run.end() > cluster ? run : Run{};
 }
 
+Result<bool> SpaceMap::all_free(uint64_t first, uint64_t count) {
+  BASALT_TRY_ASSIGN(const Run run, run_covering(first));
+  return run.count != 0 && count <= run.end() - first;
+}
+
 Status SpaceMap::take(uint64_t first, uint64_t count) {
   BASALT_TRY_ASSIGN(const Run run, run_covering(first));
   if (run.count == 0 || run.end() < first + count) {
@@ -106,23 +111,23 @@ SpaceMap::Run SpaceMap::usable(Run run, uint64_t wanted) const {
   return best;
 }
 
-// Next fit from the cursor, once around.
+// Next fit from the cursor, once around: first what starts at or after it, then what starts before.
 Result<SpaceMap::Run> SpaceMap::search(uint64_t wanted) {
   Run best;
   unsigned visited = 0;
-  for (const uint64_t start : {cursor_, uint64_t{0}}) {
-    const be64 key = key_of(start);
+  const uint64_t turning_point = cursor_;
+  for (const bool before_cursor : {false, true}) {
+    const be64 key = key_of(before_cursor ? 0 : turning_point);
     Tree::Cursor cursor(tree_);
     BASALT_TRY(cursor.seek(struct_text(key)));
     while (cursor.valid()) {
       const Run run{decode_key(cursor.key()), decode_count(cursor.value())};
-      if (start == 0 && run.first >= cursor_) break;
+      if (before_cursor && run.first >= turning_point) break;
       const Run piece = usable(run, wanted);
       if (piece.count > best.count) best = piece;
       if (best.count >= wanted || (++visited >= kSearchRuns && best.count > 0)) return best;
       BASALT_TRY(cursor.next());
     }
-    if (cursor_ == 0) break;
   }
   return best;
 }

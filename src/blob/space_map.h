@@ -19,6 +19,7 @@ class SpaceMap {
   explicit SpaceMap(PageStore& pages) : tree_(pages, TreeId::space) {}
 
   Tree& tree() { return tree_; }
+  const Tree& tree() const { return tree_; }
   uint64_t free_clusters() const { return free_; }
   void set_free_clusters(uint64_t count) { free_ = count; }
   uint64_t available() const { return free_ - excluded_.total(); }
@@ -28,6 +29,8 @@ class SpaceMap {
   // is free. no_space reserves nothing.
   Result<std::vector<Transaction::Reservation>> reserve(uint64_t count, uint64_t hint);
 
+  // Whether the tree holds all of them.
+  Result<bool> all_free(uint64_t first, uint64_t count);
   // Moves clusters out of and into the tree; corruption if they were not free (not used).
   Status take(uint64_t first, uint64_t count);
   Status give(uint64_t first, uint64_t count);

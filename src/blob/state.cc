@@ -34,55 +34,15 @@ std::string extent_key(BlobId id, uint64_t logical) {
   return object_key(id, ObjectKind::extent, struct_text(number));
 }
 
-// Decodes operations; any overrun leaves it failed and answering zeros.
-class State::Reader {
- public:
-  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  bool done() const { return bytes_.empty() || failed_; }
-  bool failed() const { return failed_; }
-  OpCode op() {
-    const uint8_t code = take(1) ? std::to_integer<uint8_t>(last_[0]) : 0;
-    return static_cast<OpCode>(code);
-  }
-  uint64_t number() {
-    le64 value;
-    if (!take(sizeof value)) return 0;
-    std::memcpy(&value, last_.data(), sizeof value);
-    return value;
-  }
-  std::string_view text(size_t limit) {
-    le16 length;
-    if (!take(sizeof length)) return {};
-    std::memcpy(&length, last_.data(), sizeof length);
-    if (length > limit || !take(length)) {
-      failed_ = true;
-      return {};
-    }
-    return as_text(last_);
-  }
-
- private:
-  bool take(size_t bytes) {
-    if (failed_ || bytes > bytes_.size()) {
-      failed_ = true;
-      return false;
-    }
-    last_ = bytes_.first(bytes);
-    bytes_ = bytes_.subspan(bytes);
-    return true;
-  }
-  std::span<const std::byte> bytes_, last_;
-  bool failed_ = false;
-};
-
 State::State(PageStore& pages)
-    : objects_(pages, TreeId::objects),
+    : pages_(pages),
+      objects_(pages, TreeId::objects),
       catalog_(pages, TreeId::catalog),
       references_(pages, TreeId::references),
       space_(pages) {}
 
 Status State::apply(std::span<const std::byte> operations, std::vector<Effect>& effects) {
-  Reader reader(operations);
+  OperationReader reader(operations);
   while (!reader.done()) {
     const OpCode op = reader.op();
     BASALT_TRY(apply_one(op, reader, effects)
@@ -93,7 +53,7 @@ Status State::apply(std::span<const std::byte> operations, std::vector<Effect>& 
 }
 
 // Arguments are read in the order they were written; an overrun is found before anything is done.
-Status State::apply_one(OpCode op, Reader& in, std::vector<Effect>& effects) {
+Status State::apply_one(OpCode op, OperationReader& in, std::vector<Effect>& effects) {
   const auto overrun = [] { return Status(StatusCode::corruption, "operation cut short"); };
   if (op == OpCode::catalog_put || op == OpCode::catalog_erase) {
     const std::string_view key = in.text(kMaxKeyBytes);
@@ -178,7 +138,7 @@ Status State::put_record(BlobId id, const BlobRecord& blob) {
 }
 
 Status State::create_blob(BlobId id, uint64_t flags, BlobId parent) {
-  if (id.value < kFirstBlobId) return malformed(id, "id below the first");
+  if (id.value < kFirstBlobId || id.value > kMaxBlobId) return malformed(id, "impossible id");
   if (const auto existing = record(id); existing) return malformed(id, "exists already");
   BlobRecord blob{};
   blob.flags = static_cast<uint32_t>(flags);
@@ -192,6 +152,7 @@ Status State::create_blob(BlobId id, uint64_t flags, BlobId parent) {
 
 Result<std::vector<Extent>> State::extents(BlobId id, BlockRange range) {
   std::vector<Extent> found;
+  uint64_t previous_end = 0;
   Tree::Cursor cursor(objects_);
   // Start at the extent that may reach into the range from the left.
   BASALT_TRY(cursor.seek_before(extent_key(id, range.first + 1)));
@@ -206,6 +167,12 @@ Result<std::vector<Extent>> State::extents(BlobId id, BlockRange range) {
     }
     const Extent extent{logical, stored.physical, stored.count,
                         static_cast<ExtentState>(stored.state)};
+    const uint64_t limit = cluster_count * cluster_blocks;
+    if (!within_blob({extent.logical, extent.count}) || extent.logical < previous_end ||
+        extent.physical > limit || extent.count > limit - extent.physical) {
+      return error(malformed(id, "impossible extent"));
+    }
+    previous_end = extent.end();
     if (extent.logical >= range.end()) break;
     if (extent.end() > range.first) found.push_back(extent);
     BASALT_TRY(cursor.next());
@@ -247,7 +214,7 @@ Status State::rewrite(BlobId id, BlockRange range, const std::function<void(Exte
 
 Status State::map(BlobId id, const Extent& extent, std::vector<Effect>& effects) {
   const uint64_t unit = cluster_blocks;
-  if (extent.count == 0 || extent.logical % unit != 0 ||
+  if (!within_blob({extent.logical, extent.count}) || extent.logical % unit != 0 ||
       extent.physical % unit != 0 || extent.count % unit != 0 ||
       extent.physical / unit + extent.count / unit > cluster_count) {
     return malformed(id, "mapping of impossible blocks");
@@ -270,7 +237,8 @@ Status State::free_clusters(const Extent& extent, std::vector<Effect>& effects) 
 }
 
 Status State::unmap(BlobId id, BlockRange range, std::vector<Effect>& effects) {
-  if (range.first % cluster_blocks != 0 || range.count % cluster_blocks != 0) {
+  if (!within_blob(range) || range.first % cluster_blocks != 0 ||
+      range.count % cluster_blocks != 0) {
     return malformed(id, "freeing of a part of a cluster");
   }
   BASALT_TRY_ASSIGN(BlobRecord blob, record(id));
@@ -299,20 +267,22 @@ Status State::unmap(BlobId id, BlockRange range, std::vector<Effect>& effects) {
 
 Status State::set_state(BlobId id, BlockRange range, ExtentState state,
                         std::vector<Effect>& effects) {
+  if (!within_blob(range)) return malformed(id, "state of impossible blocks");
   effects.push_back({Effect::Kind::set_state, id, {range.first, 0, range.count, state}});
   return rewrite(id, range, [&](ExtentMap& map) { map.set_state(range, state); });
 }
 
 Status State::delete_blob(BlobId id, std::vector<Effect>& effects) {
   BASALT_TRY_ASSIGN([[maybe_unused]] const BlobRecord blob, record(id));
-  BASALT_TRY(unmap(id, {0, uint64_t{1} << 52}, effects));
+  BASALT_TRY(unmap(id, {0, kMaxBlobBlocks}, effects));
   // What is left are the record and the attributes.
   const std::string prefix = object_key(id, ObjectKind::record).substr(0, 8);
   while (true) {
     Tree::Cursor cursor(objects_);
     BASALT_TRY(cursor.seek(prefix));
     if (!cursor.valid() || !cursor.key().starts_with(prefix)) break;
-    BASALT_TRY_ASSIGN([[maybe_unused]] const bool was, objects_.erase(std::string(cursor.key())));
+    BASALT_TRY_ASSIGN(const bool was, objects_.erase(std::string(cursor.key())));
+    if (!was) return malformed(id, "its keys are not where the tree leads to");
   }
   const be64 number = id.value;
   BASALT_TRY_ASSIGN([[maybe_unused]] const bool was_orphan,
@@ -348,6 +318,7 @@ Status State::for_each_blob(const std::function<bool(BlobId, const BlobRecord&)>
     if (cursor.key() != object_key(BlobId{id}, ObjectKind::record) || !load(cursor.value(), blob)) {
       return malformed(BlobId{id}, "objects without a blob record");
     }
+    if (id > kMaxBlobId) return malformed(BlobId{id}, "impossible id");
     if (!visit(BlobId{id}, blob)) break;
     from = object_key(BlobId{id + 1}, ObjectKind::orphan);
     BASALT_TRY(cursor.seek(from));

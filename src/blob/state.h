@@ -9,6 +9,7 @@
 #pragma once
 
 #include "blob/blob_store.h"
+#include "blob/operations.h"
 #include "blob/page_store.h"
 #include "blob/space_map.h"
 #include "blob/tree.h"
@@ -28,11 +29,24 @@ struct Effect {
 
 inline constexpr uint64_t kMaxExtentsPerFree = 128;
 
+// What a transaction may touch, for the room it needs in the metadata region.
+struct Footprint {
+  uint64_t places = 0;      // in the trees; each perhaps a leaf of its own
+  uint64_t new_bytes = 0;   // by which the trees may grow
+};
+
 class State {
  public:
   explicit State(PageStore& pages);
 
   Status apply(std::span<const std::byte> operations, std::vector<Effect>& effects);
+
+  // Whether `operations` can be applied to the state as it is; changes nothing. A mistake of the caller
+  // is answered here: what apply() finds wrong afterwards is damage.
+  Result<Footprint> check(std::span<const std::byte> operations);
+  // The most pages a transaction takes from the metadata region, with the checkpoint after it.
+  uint64_t pages_needed(const Footprint& footprint) const;
+  static Footprint footprint_of_unmap(uint64_t extents);
 
   Tree& objects() { return objects_; }
   Tree& catalog() { return catalog_; }
@@ -50,8 +64,8 @@ class State {
   uint32_t cluster_blocks = 0;
 
  private:
-  class Reader;
-  Status apply_one(OpCode op, Reader& reader, std::vector<Effect>& effects);
+  class Checker;
+  Status apply_one(OpCode op, OperationReader& reader, std::vector<Effect>& effects);
   Status create_blob(BlobId id, uint64_t flags, BlobId parent);
   Status delete_blob(BlobId id, std::vector<Effect>& effects);
   Status map(BlobId id, const Extent& extent, std::vector<Effect>& effects);
@@ -61,6 +75,7 @@ class State {
   Status put_record(BlobId id, const BlobRecord& record);
   Status free_clusters(const Extent& extent, std::vector<Effect>& effects);
 
+  PageStore& pages_;
   Tree objects_, catalog_, references_;
   SpaceMap space_;
 };

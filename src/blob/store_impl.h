@@ -31,13 +31,18 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   // Writes everything applied so far; two flips make both superblocks say so.
   Status checkpoint();
   Status flip_again(Channel& channel);
+  Status check_owner(Channel& channel);
   void post_checkpoint_if_due();   // meta held
 
   // ---- Transactions (blob_store.cc)
-  Status make_metadata_room(const Transaction& txn);
+  // Finds the metadata region roomy enough for the transaction, or makes it so; `lock` is of `meta`.
+  // Also finds what is wrong with the transaction.
+  Status make_metadata_room(std::span<const std::byte> operations, bool only_frees, MutexLock& lock);
   void publish(Ticket ticket, const std::vector<Effect>& effects, std::vector<Blob*>& to_drain);
   void release_durable(Ticket ticket);   // meta held
   void release_range(uint64_t first_cluster, uint64_t count);
+  bool wait_for_space(MutexLock& lock);  // `lock` is of `meta`
+  void discard_released();
   Status health();
   void poison(const Status& status);     // meta held
 
@@ -64,6 +69,7 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   Ticket last_ticket;
   Status failure;
   bool closing = false;
+  bool owner_recorded = false;   // our open id is in the newest superblock
 
   struct Freed {
     Ticket ticket;
@@ -71,6 +77,7 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   };
   std::deque<Freed> freed;           // in ticket order, waiting for durability
   std::deque<Freed> to_discard;
+  bool discarding = false;           // a range taken from to_discard is at the device
   std::unordered_map<BlobId, std::unique_ptr<Blob>> open_blobs;
   TransactionKeeper* keeper = nullptr;
 

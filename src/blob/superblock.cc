@@ -49,6 +49,12 @@ const char* geometry_problem(const Superblock& sb, uint64_t device_bytes) {
       return "metadata run outside the device";
     }
   }
+  if (sb.checkpoint_generation > sb.generation) return "pages newer than the superblock";
+  for (const PageRef& root : sb.trees) {
+    if (root.page != kNoPage && root.generation > sb.checkpoint_generation) {
+      return "a tree newer than its checkpoint";
+    }
+  }
   return nullptr;
 }
 

@@ -119,7 +119,7 @@ Status Tree::shrink(std::vector<Step>& path) {
     Node parent = path.back().frame->node();
     const unsigned i = path.back().index;
     if (child.frame->node().count() == 0) {
-      pages_.free(child.frame);
+      BASALT_TRY(pages_.free(child.frame));
       parent.erase(i);
       continue;
     }
@@ -137,7 +137,7 @@ Status Tree::shrink(std::vector<Step>& path) {
   Frame* top = path.front().frame;
   if (top->node().level() == 0) {
     if (top->node().count() == 0) {
-      pages_.free(top);
+      BASALT_TRY(pages_.free(top));
       root = PageRef{};
       root.page = kNoPage;
     }
@@ -145,11 +145,11 @@ Status Tree::shrink(std::vector<Step>& path) {
   }
   while (top->node().level() > 0 && top->node().count() == 1) {
     root = top->node().child(0);
-    pages_.free(top);
+    BASALT_TRY(pages_.free(top));
     BASALT_TRY_ASSIGN(top, pages_.get(root, id_));
   }
   if (top->node().count() == 0) {
-    pages_.free(top);
+    BASALT_TRY(pages_.free(top));
     root = PageRef{};
     root.page = kNoPage;
   }
@@ -170,7 +170,7 @@ Result<bool> Tree::merge_with_next(Node parent, unsigned left_index) {
     from.erase(0);
   }
   from.move_tail(0, to);
-  pages_.free(right);
+  BASALT_TRY(pages_.free(right));
   parent.erase(left_index + 1);
   return true;
 }
