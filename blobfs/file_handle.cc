@@ -74,13 +74,19 @@ FileHandle::FileHandle(Core& core, HandleCount& count, InodeRef inode, OpenMode 
 
 FileHandle::~FileHandle() {
   if (!closed_.load()) {
+    LogSink& log = core_.context.log();
     if (const Status status = close(); !status.ok()) {
-      core_.context.log().log(LogLevel::error, "blobfs",
-                              "close file " + std::to_string(id_) + ": " + status.to_string());
+      log.log(LogLevel::error, "blobfs", "close file " + std::to_string(id_) + ": " + status.to_string());
     }
   }
+  let_go();
+}
+
+void FileHandle::let_go() {
+  if (!inode_) return;
+  final_size_ = inode_->size.load();
   inode_.reset();
-  count_.open.fetch_sub(1);
+  count_.open.fetch_sub(1);   // from here on the file system may be gone
 }
 
 Status FileHandle::begin(Origin origin) {
@@ -230,11 +236,18 @@ Status FileHandle::punch(uint64_t offset, uint64_t length) {
   return status;
 }
 
-uint64_t FileHandle::size() { return inode_->size.load(std::memory_order_acquire); }
+uint64_t FileHandle::size() {
+  return inode_ ? inode_->size.load(std::memory_order_acquire) : final_size_;
+}
 
 Status FileHandle::close() {
   if (closed_.exchange(true)) return check_open();
-  if (!writer_) return {};
+  const Status status = writer_ ? end_writing() : Status{};
+  let_go();
+  return status;
+}
+
+Status FileHandle::end_writing() {
   MutexLock lock(inode_->mutex);
   inode_->take_role(lock);
   Status status;

@@ -47,6 +47,9 @@ class FileHandle final : public File {
  private:
   // The inode's mutex and writing role are held.
   Status begin_writing(Origin origin);
+  Status end_writing();
+  // Gives the inode back; after it nothing of the file system is touched.
+  void let_go();
   Status check_open() const;
   Status check_writable() const;
 
@@ -58,6 +61,7 @@ class FileHandle final : public File {
   const uint64_t id_;
   bool writer_ = false;    // counted among the inode's writers
   std::atomic<bool> closed_{false};
+  uint64_t final_size_ = 0;
   Readahead readahead_;
 };
 

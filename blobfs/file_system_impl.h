@@ -57,9 +57,12 @@ class FileSystemImpl final : public FileSystem {
 
   // mount.cc
   Status bring_up();
+  // Ends a mount that failed; nothing more is written.
+  std::unique_ptr<Device> give_up();
   Status open_store();
-  Status find_tails();
-  Status start_tail();
+  Result<TailImage> load_tail(const TailBinding& binding);
+  void find_tails(const blob::StoreIdentity& identity);
+  Status start_tail(const blob::StoreIdentity& identity);
   Status replay_transactions();
   Status replay_chunks();
   Status replay_file(std::span<const KeptChunk> chunks);
@@ -87,6 +90,7 @@ class FileSystemImpl final : public FileSystem {
   std::vector<TailImage> kept_;          // oldest first; during recovery
   std::vector<std::string> kept_paths_;  // their files, to remove
   TailId predecessor_{};                 // of the youngest kept tail
+  bool tail_refused_ = false;            // the store cannot be built on what was kept
 
   std::atomic<bool> mounted_{false};
   Mutex locks_mutex_;

@@ -1,9 +1,10 @@
 // Making and mounting a file system: opening the store, replaying a killed process's tail, unmounting.
 //
-// Order of a mount: the store recovers its journal and takes the device over; the tail of the last opening,
-// if it was of this boot and did not end cleanly, is read; a tail of our own is made; then the kept
-// transactions and the kept bytes are replayed and made durable, and only then is the old tail removed.
-// Killed in between, the next mount finds both: ours names the old one as its predecessor.
+// Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this boot and
+// did not end cleanly, is read; a tail of our own is made; the store is taken over; the kept transactions
+// and the kept bytes are replayed and made durable, and only then is the old tail removed. Killed at any
+// point, the next mount finds what it needs: before the store is taken over the old tail, after it ours,
+// which names the old one as its predecessor.
 #include "base/check.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
@@ -31,15 +32,43 @@ Result<std::unique_ptr<FileSystemImpl>> FileSystemImpl::mount(Context& context,
                                                               std::unique_ptr<Device> device,
                                                               const MountOptions& options) {
   std::unique_ptr<FileSystemImpl> impl(new FileSystemImpl(context, std::move(device), options));
-  BASALT_TRY(impl->bring_up());
-  return impl;
+  Status status = impl->bring_up();
+  if (impl->tail_refused_) {
+    // Its transactions are no continuation of this store: recover as after power loss.
+    std::vector<std::string> notes = std::move(impl->notes_);
+    const std::vector<std::string> useless = std::move(impl->kept_paths_);
+    if (impl->tail_) impl->tail_->remove();
+    device = impl->give_up();
+    impl.reset(new FileSystemImpl(context, std::move(device), options));
+    impl->notes_ = std::move(notes);
+    impl->tail_refused_ = true;
+    status = impl->bring_up();
+    if (status.ok()) {
+      for (const std::string& path : useless) ::unlink(path.c_str());
+    }
+  }
+  if (status.ok()) return impl;
+  impl->give_up();
+  return error(std::move(status));
+}
+
+std::unique_ptr<Device> FileSystemImpl::give_up() {
+  names_.reset();
+  inodes_.reset();
+  reads_.reset();
+  core_.reset();
+  // Nothing more is written, above all no clean end: what was kept stays for the next attempt, and so
+  // does our own tail, which holds what was replayed so far.
+  if (store_) store_->abandon();
+  store_.reset();
+  tail_.reset();
+  claim_ = Claim();
+  return std::move(device_);
 }
 
 Status FileSystemImpl::bring_up() {
   BASALT_TRY(open_store());
   const bool writer = options_.mode == OpenMode::read_write;
-  BASALT_TRY(find_tails());
-  if (writer && options_.flush_to == MountOptions::FlushTo::shared_memory) BASALT_TRY(start_tail());
   core_ = std::make_unique<Core>(context_, *store_, options_);
   core_->tail = tail_.get();
   reads_ = std::make_unique<AsyncReads>(*core_);
@@ -47,16 +76,12 @@ Status FileSystemImpl::bring_up() {
   inodes_ = std::make_unique<InodeTable>(*core_);
   names_ = std::make_unique<NameSpace>(*core_, *inodes_);
   store_->set_keeper(tail_.get());
-  Status status;
-  if (writer) status = replay_transactions();
-  if (status.ok()) status = names_->check_root();
-  if (status.ok() && writer) status = store_->resume_orphans();
-  if (status.ok() && writer) status = replay_chunks();
-  if (status.ok() && writer) status = finish_recovery();
-  if (!status.ok()) {
-    // What was kept stays for the next attempt, ours included: it holds what was replayed so far.
-    store_->set_keeper(nullptr);
-    return status;
+  if (writer) BASALT_TRY(replay_transactions());
+  BASALT_TRY(names_->check_root());
+  if (writer) {
+    BASALT_TRY(store_->resume_orphans());
+    BASALT_TRY(replay_chunks());
+    BASALT_TRY(finish_recovery());
   }
   mounted_.store(true);
   return {};
@@ -70,23 +95,43 @@ Status FileSystemImpl::open_store() {
   options.mode = options_.mode;
   options.metadata_cache_bytes = options_.metadata_cache_bytes;
   options.discard = options_.discard;
-  BASALT_TRY_ASSIGN(store_, blob::BlobStore::open(context_, *device_, options));
-  notes_ = store_->recovery_notes();
+  options.before_takeover = [this](const blob::StoreIdentity& identity) {
+    if (!tail_refused_) find_tails(identity);
+    return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity) : Status{};
+  };
+  auto store = blob::BlobStore::open(context_, *device_, options);
+  if (!store) {
+    // Taken over or not, a tail that holds nothing yet is of no use, unless it leads to another.
+    if (tail_ && kept_.empty()) tail_->remove();
+    return store.error();
+  }
+  store_ = std::move(*store);
+  const std::vector<std::string>& notes = store_->recovery_notes();
+  notes_.insert(notes_.begin(), notes.begin(), notes.end());
+  const blob::StoreIdentity& identity = store_->identity();
+  if (!writer && identity.previous_open_was_writer && identity.previous_boot_id == context_.boot_id()) {
+    note("the store was not closed: what its last process kept in shared memory is not seen by a "
+         "read-only mount");
+  }
   return {};
 }
 
-Status FileSystemImpl::find_tails() {
-  const blob::StoreIdentity& identity = store_->identity();
-  if (!identity.previous_open_was_writer || identity.previous_boot_id != context_.boot_id()) return {};
-  if (options_.mode == OpenMode::read_only) {
-    note("the store was not closed: what its last process kept in shared memory is not seen by a "
-         "read-only mount");
-    return {};
+Result<TailImage> FileSystemImpl::load_tail(const TailBinding& binding) {
+  // A killed process lets go of its files one after another: the tail perhaps after the device.
+  for (int attempt = 0;; ++attempt) {
+    Result<TailImage> image = TailImage::load(context_.shared_memory_dir(), binding);
+    if (image || image.error().code() != StatusCode::busy || attempt == 200) return image;
+    sleep_for(std::chrono::milliseconds(10));
   }
+}
+
+void FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
+  kept_.clear();
+  kept_paths_.clear();
+  if (!identity.previous_open_was_writer || identity.previous_boot_id != context_.boot_id()) return;
   TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
   while (kept_.size() < kMaxTailChain) {
-    Result<TailImage> image = TailImage::load(context_.shared_memory_dir(), binding);
-    if (!image && image.error().code() == StatusCode::busy) return image.error();
+    Result<TailImage> image = load_tail(binding);
     if (!image) {
       note("the store was not closed, on this boot, and no shared-memory tail of it can be replayed (" +
            image.error().to_string() + "); recovered as after power loss");
@@ -100,11 +145,10 @@ Status FileSystemImpl::find_tails() {
     binding.open_id = *kept_.back().predecessor();
   }
   std::reverse(kept_.begin(), kept_.end());
-  return {};
 }
 
-Status FileSystemImpl::start_tail() {
-  const blob::StoreIdentity& identity = store_->identity();
+Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
+  if (tail_) tail_->remove();   // of an attempt with the other superblock
   const TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
   BASALT_TRY_ASSIGN(tail_, SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
   return {};
@@ -123,8 +167,8 @@ Status FileSystemImpl::replay_transactions() {
       const Status status = store_->replay_kept(blob::Ticket{kept.ticket}, kept.bytes);
       if (status.code() == StatusCode::corruption || status.code() == StatusCode::invalid_argument) {
         note("shared-memory tail: transaction " + std::to_string(kept.ticket) + " was refused (" +
-             status.to_string() + "); it and those after it were left out");
-        return {};
+             status.to_string() + "); recovered as after power loss");
+        tail_refused_ = true;
       }
       BASALT_TRY(status);
     }

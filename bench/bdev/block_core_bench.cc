@@ -3,8 +3,8 @@
 //
 //   block_core_bench --benchmark_repetitions=9 --benchmark_report_aggregates_only=true
 //
-// items_per_second is I/O per second. `allocations` counts every operator new of the thread while I/O ran, and must
-// be 0: the program says so and fails otherwise.
+// items_per_second is I/O per second. `allocations` counts every operator new of the thread while
+// I/O ran, and must be 0: the program says so and fails otherwise.
 #include <basalt/device.h>
 #include <benchmark/benchmark.h>
 
@@ -26,8 +26,8 @@ constexpr size_t kBytes = 4096;
 // Keeps kDepth Ios at random positions outstanding: each completion submits its Io again.
 struct Load {
   Channel& channel;
-  uint64_t positions;   // how many I/O-sized places the device has; a power of two
-  uint64_t blocks;      // per I/O
+  uint64_t positions;  // how many I/O-sized places the device has; a power of two
+  uint64_t blocks;     // per I/O
   uint64_t random = 88172645463325252u;
   uint64_t completed = 0;
   uint64_t errors = 0;
@@ -72,8 +72,7 @@ void run_load(benchmark::State& state, const char* uri, Op op) {
     return state.SkipWithError(channel.error().to_string().c_str());
   }
   const DeviceInfo& info = (*device)->info();
-  Load load{**channel, info.block_count.value * info.block_size / kBytes,
-            kBytes / info.block_size};
+  Load load{**channel, info.block_count.value * info.block_size / kBytes, kBytes / info.block_size};
   if (info.native.has(Op::compare)) touch(**channel, info);
   std::vector<std::byte> memory(kDepth * kBytes);
   std::vector<iovec> vectors(kDepth);

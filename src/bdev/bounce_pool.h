@@ -1,9 +1,8 @@
 // BouncePool: a channel's bounded memory for data that a device cannot take where it is.
 //
-// One aligned piece of memory in granules, with a bitmap of which are taken. Having none left is not
-// an error: the job that asked waits until another gives its memory back. Ends with a stretch of
-// zeroes, which is what an emulated write_zeroes writes.
-// Thread rules: one channel's thread.
+// One aligned piece of memory in granules, with a bitmap of which are taken. Having none left is
+// not an error: the job that asked waits until another gives its memory back. Ends with a stretch
+// of zeroes, which is what an emulated write_zeroes writes. Thread rules: one channel's thread.
 #pragma once
 
 #include <basalt/status.h>

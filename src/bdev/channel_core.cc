@@ -33,6 +33,11 @@ bool modifies(Op op) {
   }
 }
 
+// What the core forces to the medium for a device that has no FUA of its own.
+bool makes_data(Op op) {
+  return op == Op::write || op == Op::write_zeroes || op == Op::compare_and_write || op == Op::copy;
+}
+
 // Zone operations and reset are the backend's alone: only their range is checked here.
 bool is_opaque(Op op) { return op >= Op::zone_report; }
 
@@ -59,23 +64,22 @@ ChannelCore::ChannelCore(DeviceBase& device)
   const NativeLimits& limits = device.limits();
   block_shift_ = static_cast<unsigned>(std::countr_zero(info.block_size));
   alignment_mask_ = limits.memory_alignment - 1;
-  max_direct_blocks_ =
-      limits.max_transfer_blocks == 0 ? ~uint64_t{0} : limits.max_transfer_blocks;
+  max_direct_blocks_ = limits.max_transfer_blocks == 0 ? ~uint64_t{0} : limits.max_transfer_blocks;
   holds_memory_ = limits.uses_registered_memory || limits.needs_registered_memory;
   tracks_writes_ = info.supported.has(Op::compare_and_write) &&
                    !info.native.has(Op::compare_and_write) && !info.read_only;
-  for (unsigned op = 0; op < kOpCount; ++op) {
-    if (!info.native.has(static_cast<Op>(op))) continue;
-    native_kinds_ |= uint32_t{1} << op;
+  for (unsigned i = 0; i < kOpCount; ++i) {
+    const Op op = static_cast<Op>(i);
+    if (!info.native.has(op)) continue;
+    native_kinds_ |= uint32_t{1} << kind_of(op, false);
     // A write to a device without a volatile cache is durable anyway; other ops ignore the flag.
-    const bool makes_data = modifies(static_cast<Op>(op)) && static_cast<Op>(op) != Op::discard;
-    if (limits.fua || !info.volatile_write_cache || !makes_data) {
-      native_kinds_ |= uint32_t{1} << (op | kFuaBit);
+    if (limits.fua || !info.volatile_write_cache || !makes_data(op)) {
+      native_kinds_ |= uint32_t{1} << kind_of(op, true);
     }
   }
-  const auto bits = [](Op op) { return 0x10001u << static_cast<unsigned>(op); };
-  uint32_t direct = holds_memory_ ? 0 : bits(Op::read);
-  if (!holds_memory_ && !tracks_writes_ && !info.read_only) direct |= bits(Op::write);
+  const auto both = [](Op op) { return uint32_t{3} << kind_of(op, false); };
+  uint32_t direct = holds_memory_ ? 0 : both(Op::read);
+  if (!holds_memory_ && !tracks_writes_ && !info.read_only) direct |= both(Op::write);
   direct_kinds_ = native_kinds_ & direct;
   device_.ranges_.add_user(range_user_);
 }
@@ -156,8 +160,7 @@ bool ChannelCore::usable(const iovec& vector) const noexcept {
   const uintptr_t length_mask = alignment_mask_ & (uintptr_t{block_size()} - 1);
   if ((base & alignment_mask_) != 0 || (vector.iov_len & length_mask) != 0) return false;
   return !device_.limits().needs_registered_memory ||
-         device_.context().memory().find(vector.iov_base, vector.iov_len) !=
-             MemoryMap::kNotFound;
+         device_.context().memory().find(vector.iov_base, vector.iov_len) != MemoryMap::kNotFound;
 }
 
 // Registered memory is looked at again by hold(), which keeps it registered.

@@ -2,8 +2,8 @@
 //
 // An Io that the backend can take as it is (one inlined check) goes straight to it: it *is* the
 // native command. Everything else goes through the door: it is refused with an error that completes
-// on the next poll, handed on after longer checks, or becomes a job (jobs.h) that splits, bounces or
-// emulates it with native commands of its own. What the backend has no room for waits on an
+// on the next poll, handed on after longer checks, or becomes a job (jobs.h) that splits, bounces
+// or emulates it with native commands of its own. What the backend has no room for waits on an
 // intrusive list. Backends derive from NativeChannel (native.h), never from this class directly.
 //
 // io.channel_data, while an Io is in the channel:
@@ -54,7 +54,8 @@ class ChannelCore : public Channel {
     } else {
       complete_held(command, status, result);
     }
-    if (!pending_.empty()) [[unlikely]] start_pending();
+    if (!pending_.empty()) [[unlikely]]
+      start_pending();
   }
   uint32_t block_size() const noexcept { return uint32_t{1} << block_shift_; }
   unsigned block_shift() const noexcept { return block_shift_; }
@@ -64,7 +65,7 @@ class ChannelCore : public Channel {
   // True when the backend can take `io` as it is: the fast path's only check.
   bool direct(const Io& io) const noexcept {
     const unsigned kind = kind_of(io);
-    if (kind >= 32 || (direct_kinds_ >> kind & 1) == 0 || io.data.size() != 1) return false;
+    if (kind >= kKinds || (direct_kinds_ >> kind & 1) == 0 || io.data.size() != 1) return false;
     const iovec& vector = io.data[0];
     const uint64_t count = io.block_count.value;
     const uint64_t capacity = capacity_->load(std::memory_order_relaxed);
@@ -74,9 +75,10 @@ class ChannelCore : public Channel {
            count <= capacity && io.lba.value <= capacity - count && io.metadata.empty() &&
            pending_.empty();
   }
-  // An Io's kind: its op, and whether FUA is asked for.
-  static unsigned kind_of(const Io& io) noexcept {
-    return static_cast<unsigned>(io.op) | (io.flags.fua ? kFuaBit : 0u);
+  // An Io's kind: its op, and whether FUA is asked for. May be any number: ops come from outside.
+  static unsigned kind_of(const Io& io) noexcept { return kind_of(io.op, io.flags.fua); }
+  static constexpr unsigned kind_of(Op op, bool fua) noexcept {
+    return static_cast<unsigned>(op) << 1 | (fua ? 1u : 0u);
   }
   void accept(Io& io) noexcept {
     io.submit_tick = tick();
@@ -101,13 +103,17 @@ class ChannelCore : public Channel {
   // For a backend that never sleeps: sleeps if only another channel's progress can help.
   bool sleep_parked(Duration left) noexcept;
   int core_wait_fd(int native_fd) noexcept;
+  void core_arm() noexcept {
+    if (epoll_fd_ >= 0) range_user_.clear_wake();
+  }
 
  private:
   friend class DeviceBase;
   friend class JobEngine;
   friend class RangeLocks;
 
-  static constexpr unsigned kFuaBit = 16;
+  static constexpr unsigned kKinds = 32;
+  static_assert(2 * kOpCount <= kKinds);
   // Bits of channel_data for a user's Io with the backend (see the head).
   static constexpr uintptr_t kHolds = 1;
   static constexpr uintptr_t kHoldsMemory = 2;   // a MemoryUser's phase 0
@@ -156,18 +162,18 @@ class ChannelCore : public Channel {
   uintptr_t alignment_mask_ = 0;
   uint32_t direct_kinds_ = 0;  // bit per kind that needs nothing but the checks in direct()
   unsigned block_shift_ = 0;
-  bool core_work_ = false;     // late_, or jobs that wait for a range
-  unsigned completed_ = 0;     // Ios completed in this batch
-  uint64_t tick_ = 0;          // 0: not read yet in this batch
-  IoList pending_;             // commands the backend had no room for
+  bool core_work_ = false;  // late_, or jobs that wait for a range
+  unsigned completed_ = 0;  // Ios completed in this batch
+  uint64_t tick_ = 0;       // 0: not read yet in this batch
+  IoList pending_;          // commands the backend had no room for
 
   DeviceBase& device_;
   Clock& clock_;
-  IoList late_;                // complete with their status on the next poll
-  uint32_t native_kinds_ = 0;  // bit per kind that the backend can carry out itself
-  bool tracks_writes_ = false; // compare_and_write is emulated: writes respect range locks
-  bool holds_memory_ = false;  // the backend uses registered memory
-  int epoll_fd_ = -1;          // the backend's descriptor and range_user_'s, when both are needed
+  IoList late_;                 // complete with their status on the next poll
+  uint32_t native_kinds_ = 0;   // bit per kind that the backend can carry out itself
+  bool tracks_writes_ = false;  // compare_and_write is emulated: writes respect range locks
+  bool holds_memory_ = false;   // the backend uses registered memory
+  int epoll_fd_ = -1;           // the backend's descriptor and range_user_'s, when both are needed
   RangeUser range_user_;
   std::optional<MemoryUser> memory_user_;
   std::unique_ptr<JobEngine> jobs_;

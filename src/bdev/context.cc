@@ -1,6 +1,5 @@
 // Context: owns the defaults of everything that would otherwise be global.
 #include <basalt/context.h>
-
 #include <sys/random.h>
 #include <time.h>
 

@@ -23,9 +23,9 @@ OpSet emulated_ops(const DeviceInfo& info) {
 }
 
 std::unique_ptr<const DeviceInfo> complete_info(DeviceInfo info, const NativeLimits& limits) {
-  BASALT_CHECK(std::has_single_bit(info.block_size) && info.block_size >= 512 &&
-                   info.block_size <= 65536,
-               "a device's block size is a power of two from 512 to 65536");
+  BASALT_CHECK(
+      std::has_single_bit(info.block_size) && info.block_size >= 512 && info.block_size <= 65536,
+      "a device's block size is a power of two from 512 to 65536");
   BASALT_CHECK(info.block_count.value <= (~uint64_t{0} >> 1) / info.block_size,
                "a device has at most 2^63 - 1 bytes");
   BASALT_CHECK(!info.volatile_write_cache || info.native.has(Op::flush),

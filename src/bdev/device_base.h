@@ -32,7 +32,7 @@ struct NativeLimits {
   bool fua = false;                      // honours IoFlags::fua itself
   bool needs_registered_memory = false;  // every iovec must lie in one MemoryMap region
   bool uses_registered_memory = false;   // start() may look regions up: they stay until complete()
-  bool emulate = true;                   // false: only native ops (what is read is not what was written)
+  bool emulate = true;  // false: only native ops (what is read is not what was written)
 
   // The limits that the description states, for a leaf device.
   static NativeLimits from(const DeviceInfo& info);

@@ -34,9 +34,7 @@ void ThreadExecutor::post(BackgroundTask& task, Duration delay) {
       task.due = due;
       task.state = State::running_requeued;
       return;  // the thread queues it when the present run has ended
-    case State::running_requeued:
-      task.due = std::min(task.due, due);
-      return;
+    case State::running_requeued: task.due = std::min(task.due, due); return;
   }
   if (!thread_.joinable()) thread_ = Thread("basalt-bg", [this] { loop(); });
   work_.notify_one();

@@ -1,8 +1,8 @@
 // ThreadExecutor: the default Executor, one thread that sleeps until a task is due.
 //
-// The thread starts with the first post() and ends with the executor. Tasks wait on an intrusive list
-// ordered by the time they are due; they run one after another, without the lock.
-// Thread rules: any thread may post and cancel; a task must not cancel itself.
+// The thread starts with the first post() and ends with the executor. Tasks wait on an intrusive
+// list ordered by the time they are due; they run one after another, without the lock. Thread
+// rules: any thread may post and cancel; a task must not cancel itself.
 #pragma once
 
 #include <basalt/context.h>
@@ -27,9 +27,9 @@ class ThreadExecutor final : public Executor {
   void remove(BackgroundTask& task);
 
   Clock& clock_;
-  Mutex mutex_;          // protects what follows and the private members of all tasks
-  CondVar work_;         // something was queued, or stopping_
-  CondVar finished_;     // a task has run
+  Mutex mutex_;       // protects what follows and the private members of all tasks
+  CondVar work_;      // something was queued, or stopping_
+  CondVar finished_;  // a task has run
   BackgroundTask* queue_ = nullptr;
   bool stopping_ = false;
   Thread thread_;

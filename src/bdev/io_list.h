@@ -1,4 +1,5 @@
-// IoList: a first-in first-out list of Ios, linked through Io::next; allocates nothing, owns nothing.
+// IoList: a first-in first-out list of Ios, linked through Io::next; allocates nothing, owns
+// nothing.
 #pragma once
 
 #include <basalt/device.h>

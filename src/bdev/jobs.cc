@@ -51,11 +51,11 @@ Status JobEngine::prepare() {
   }
   free_pieces_ = &pieces_[0];
   const NativeLimits& limits = device_.limits();
-  const size_t granule = std::max<size_t>(
-      {kGranule, limits.memory_alignment, device_.info().block_size});
+  const size_t granule =
+      std::max<size_t>({kGranule, limits.memory_alignment, device_.info().block_size});
   MemoryMap* map = limits.needs_registered_memory ? &device_.context().memory() : nullptr;
-  BASALT_TRY_ASSIGN(bounce_, BouncePool::create(device_.context().bounce_bytes_per_channel(),
-                                                granule, map));
+  BASALT_TRY_ASSIGN(bounce_,
+                    BouncePool::create(device_.context().bounce_bytes_per_channel(), granule, map));
   return {};
 }
 
@@ -97,8 +97,7 @@ bool JobEngine::is_whole(const Io& io) const noexcept {
 
 bool JobEngine::fits_whole(const Io& io) const noexcept {
   const uint64_t blocks = io.block_count.value;
-  return blocks <= core_.max_blocks(io.op) &&
-         2 * blocks <= bounce_->size() >> core_.block_shift();
+  return blocks <= core_.max_blocks(io.op) && 2 * blocks <= bounce_->size() >> core_.block_shift();
 }
 
 void JobEngine::begin(Io& io) noexcept {
@@ -129,8 +128,7 @@ void JobEngine::plan(Job& job) noexcept {
   }
   const bool writes = io.op == Op::write || io.op == Op::write_zeroes || io.op == Op::copy ||
                       io.op == Op::compare_and_write;
-  const bool flushes =
-      io.flags.fua && writes && info.volatile_write_cache && !device_.limits().fua;
+  const bool flushes = io.flags.fua && writes && info.volatile_write_cache && !device_.limits().fua;
   if (flushes) job.add(Step::flush);
   if (!native || flushes) ++core_.stats_.emulated;
 }
@@ -140,8 +138,8 @@ bool JobEngine::lock_range(Job& job) noexcept {
   const Io& io = *job.io;
   if (!core_.tracks_writes_) return true;
   const bool exclusive = io.op == Op::compare_and_write;
-  const bool writes = io.op == Op::write || io.op == Op::write_zeroes || io.op == Op::discard ||
-                      io.op == Op::copy;
+  const bool writes =
+      io.op == Op::write || io.op == Op::write_zeroes || io.op == Op::discard || io.op == Op::copy;
   if (!exclusive && !writes) return true;
   RangeLocks& ranges = device_.ranges_;
   if (writes && ranges.enter_write(core_.range_user_)) return job.counted_write = true;
@@ -380,9 +378,8 @@ uint64_t JobEngine::fill_zero(Job&, Piece& piece, uint64_t most) noexcept {
   const std::span<std::byte> zeroes = bounce_->zeroes();
   const uint32_t max_iovecs = device_.limits().max_iovecs;
   const size_t vectors = max_iovecs == 0 ? kPieceVectors : std::min(max_iovecs, kPieceVectors);
-  const size_t bytes =
-      std::min<uint64_t>(most, vectors * zeroes.size() >> core_.block_shift())
-      << core_.block_shift();
+  const size_t bytes = std::min<uint64_t>(most, vectors * zeroes.size() >> core_.block_shift())
+                       << core_.block_shift();
   size_t count = 0;
   for (size_t at = 0; at < bytes; at += zeroes.size()) {
     piece.vectors[count++] = {zeroes.data(), std::min(zeroes.size(), bytes - at)};
@@ -396,8 +393,7 @@ uint64_t JobEngine::fill_zero(Job&, Piece& piece, uint64_t most) noexcept {
 uint64_t JobEngine::fill_bounce(Piece& piece, uint64_t least, uint64_t most) noexcept {
   const unsigned shift = core_.block_shift();
   const uint64_t share = std::max(least, uint64_t{bounce_->size() / 4} >> shift);
-  const std::span<std::byte> bytes =
-      bounce_->take(least << shift, std::min(most, share) << shift);
+  const std::span<std::byte> bytes = bounce_->take(least << shift, std::min(most, share) << shift);
   if (bytes.empty()) return 0;
   piece.bounce = bytes;
   piece.vectors[0] = {piece.bounce.data(), piece.bounce.size()};

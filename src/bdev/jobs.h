@@ -1,20 +1,19 @@
 // JobEngine: carries out the Ios that a backend cannot take as they are.
 //
-// A job is one user's Io and up to three steps; each step covers the Io's blocks with pieces, native
-// commands of the core's own:
+// A job is one user's Io and up to three steps; each step covers the Io's blocks with pieces,
+// native commands of the core's own:
 //   transfer   the Io's own op, split at the device's limits; data bounced where it must be
 //   write_new  compare_and_write's second half: write the new data
 //   zero       write_zeroes as writes of zeroes
 //   compare    read into bounce memory and compare with the Io's data
 //   copy       read into bounce memory, then write that
 //   flush      what FUA means where the device has none
-// Jobs, pieces and bounce memory are allocated with the channel and bounded. An Io that finds no job
-// waits in `waiting_`, a job that finds no piece or memory in `starved_`, a job whose blocks are
-// locked in `parked_`; all are intrusive and first come, first served, and always somebody else who
-// needs nothing more will finish and give back.
-// Invariants: a job in `starved_` or `parked_` is in no other list; a parked job has no pieces; a
-// piece's command is with the backend, or in the channel's pending list, and nowhere else.
-// Thread rules: the channel's.
+// Jobs, pieces and bounce memory are allocated with the channel and bounded. An Io that finds no
+// job waits in `waiting_`, a job that finds no piece or memory in `starved_`, a job whose blocks
+// are locked in `parked_`; all are intrusive and first come, first served, and always somebody else
+// who needs nothing more will finish and give back. Invariants: a job in `starved_` or `parked_` is
+// in no other list; a parked job has no pieces; a piece's command is with the backend, or in the
+// channel's pending list, and nowhere else. Thread rules: the channel's.
 #pragma once
 
 #include <basalt/device.h>
@@ -70,12 +69,12 @@ class JobEngine {
     uint8_t step = 0;
     StatusCode status = StatusCode::ok;  // the first failure; nothing new is started after it
     bool starved = false;
-    bool counted_write = false;          // entered RangeLocks as a plain write
+    bool counted_write = false;  // entered RangeLocks as a plain write
     bool was_split = false;
     bool was_bounced = false;
-    unsigned pieces = 0;                 // in flight
-    uint64_t next_block = 0;             // of the step, not yet given to a piece
-    IoCursor at;                         // of that block's data
+    unsigned pieces = 0;      // in flight
+    uint64_t next_block = 0;  // of the step, not yet given to a piece
+    IoCursor at;              // of that block's data
     RangeLock range;
 
     Step current() const { return steps[step]; }
@@ -87,8 +86,8 @@ class JobEngine {
     Io command;  // first: a command's address is its piece's
     Job* job = nullptr;
     Piece* next = nullptr;
-    IoCursor at;                   // where its data begins in the user's vectors
-    std::span<std::byte> bounce;   // empty: the user's memory is used
+    IoCursor at;                  // where its data begins in the user's vectors
+    std::span<std::byte> bounce;  // empty: the user's memory is used
     bool holds_memory = false;
     unsigned memory_phase = 0;
     std::array<iovec, kPieceVectors> vectors;

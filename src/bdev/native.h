@@ -7,7 +7,8 @@
 //   class MyDevice final : public DeviceBase {
 //    public:
 //     MyDevice(Context& context, DeviceInfo info, NativeLimits limits)
-//         : DeviceBase(context, std::move(info), limits) {}   // info.native set; supported is derived
+//         : DeviceBase(context, std::move(info), limits) {}   // info.native set; supported is
+//         derived
 //    private:
 //     Result<std::unique_ptr<ChannelCore>> make_channel() override;
 //   };
@@ -15,20 +16,22 @@
 //    public:
 //     explicit MyChannel(MyDevice& device) : NativeChannel(device) {}
 //     bool start(Io& command) noexcept;   // queue it; false: full, the core offers it again later
-//     void reap() noexcept;               // complete() what has finished, at least what was started
+//     void reap() noexcept;               // complete() what has finished, at least what was
+//     started
 //                                         // before this call and is done
-//     void kick() noexcept;               // send what start() queued (one doorbell, one system call)
-//     bool sleep(Duration) noexcept;      // send what is queued, sleep until reap() may have work
-//     int native_fd() noexcept; void native_arm() noexcept; void native_cancel(Io&) noexcept;
+//     void kick() noexcept;               // send what start() queued (one doorbell, one system
+//     call) bool sleep(Duration) noexcept;      // send what is queued, sleep until reap() may have
+//     work int native_fd() noexcept; void native_arm() noexcept; void native_cancel(Io&) noexcept;
 //   };
 //
-// poll() is: errors and parked Ios, reap(), kick(). wait() is the same with sleep() before kick() when
-// nothing has completed. kick, sleep, native_fd, native_arm and native_cancel have defaults for devices that
-// complete only from poll(); a Derived replaces them by declaring its own (no virtual call is made).
-// Rules for a backend:
+// poll() is: errors and parked Ios, reap(), kick(). wait() is the same with sleep() before kick()
+// as long as nothing has completed. kick, sleep, native_fd, native_arm and native_cancel have
+// defaults for devices that complete only from poll(); a Derived replaces them by declaring its own
+// (no virtual call is made). Rules for a backend:
 // - start() must not complete; complete() is called from reap() only, once per started command.
 // - complete() may call start() again: free the command's resources before calling it.
-// - While it has a command it may use io.next and io.channel_word, and no other field but reading.
+// - start() answers false only while other commands are with the backend.
+// - While it has a command it may use io.next and io.channel_word, and only read the other fields.
 // - reap() must end: commands started during it need not be completed by it.
 // - Commands not started (start() answered false) are offered again after each complete().
 // Thread rules: a channel belongs to one thread at a time; DeviceBase members to any.
@@ -46,7 +49,8 @@ class NativeChannel : public ChannelCore {
     if (direct(io)) [[likely]] {
       accept(io);
       io.channel_data = nullptr;
-      if (!self().start(io)) [[unlikely]] queue_pending(io);
+      if (!self().start(io)) [[unlikely]]
+        queue_pending(io);
     } else {
       submit_at_door(io);
     }
@@ -61,16 +65,16 @@ class NativeChannel : public ChannelCore {
   unsigned wait(Duration timeout) noexcept final {
     begin_batch();
     collect();
-    if (completed() != 0) {
-      self().kick();
-    } else {
-      wait_slowly(timeout);
-    }
+    if (completed() == 0) wait_slowly(timeout);
+    self().kick();
     return end_batch();
   }
 
   int wait_fd() noexcept final { return core_wait_fd(self().native_fd()); }
-  void arm() noexcept final { self().native_arm(); }
+  void arm() noexcept final {
+    core_arm();
+    self().native_arm();
+  }
 
  protected:
   explicit NativeChannel(DeviceBase& device) : ChannelCore(device) {}
@@ -78,15 +82,16 @@ class NativeChannel : public ChannelCore {
   // Defaults of a device that completes only from reap().
   void kick() noexcept {}
   bool sleep(Duration) noexcept { return false; }  // false: there is nothing to sleep for
-  int native_fd() noexcept { return -1; }          // readable when reap() has work; -1: never sleeps
-  void native_arm() noexcept {}                    // before sleeping on native_fd()
-  void native_cancel(Io&) noexcept {}              // best effort; the command still completes once
+  int native_fd() noexcept { return -1; }  // readable when reap() has work; -1: never sleeps
+  void native_arm() noexcept {}            // before sleeping on native_fd()
+  void native_cancel(Io&) noexcept {}      // best effort; the command still completes once
 
  private:
   Derived& self() noexcept { return static_cast<Derived&>(*this); }
 
   void collect() noexcept {
-    if (has_core_work()) [[unlikely]] do_core_work();
+    if (has_core_work()) [[unlikely]]
+      do_core_work();
     self().reap();
   }
   void turn() noexcept {
@@ -96,13 +101,12 @@ class NativeChannel : public ChannelCore {
   // sleep() sends what is queued, so a blocking command costs one system call, not two.
   void wait_slowly(Duration timeout) noexcept {
     const Duration deadline = deadline_after(timeout);
-    for (;;) {
+    do {
       const Duration left = sleep_time_left(deadline);
-      if (left <= Duration::zero() || !self().sleep(left)) return self().kick();
+      if (left <= Duration::zero() || !(self().sleep(left) || sleep_parked(left))) break;
       begin_batch();
-      turn();
-      if (completed() != 0) return;
-    }
+      collect();
+    } while (completed() == 0);
   }
 
   bool start_command(Io& command) noexcept final { return self().start(command); }

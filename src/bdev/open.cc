@@ -17,8 +17,8 @@ Result<std::unique_ptr<Device>> open_device(Context& context, const Uri& uri,
   const OpenScheme open = context.schemes().find(uri.scheme);
   if (open == nullptr) {
     return error(StatusCode::not_found, "URI \"" + uri.to_string() + "\", character " +
-                                            std::to_string(uri.position) +
-                                            ": unknown scheme \"" + uri.scheme +
+                                            std::to_string(uri.position) + ": unknown scheme \"" +
+                                            uri.scheme +
                                             "\"; known here: " + context.schemes().known());
   }
   return open(context, uri, options);

@@ -37,15 +37,21 @@ int RangeUser::wake_fd() noexcept {
 }
 
 void RangeUser::clear_wake() noexcept {
+  if (!woken_.load(std::memory_order_relaxed) || !woken_.exchange(false)) return;
   uint64_t count = 0;
-  const int fd = wake_fd_.load(std::memory_order_relaxed);
-  if (fd >= 0 && read(fd, &count, sizeof count) < 0) return;  // it was clear
+  if (read(wake_fd_.load(std::memory_order_relaxed), &count, sizeof count) < 0)
+    return;  // was clear
 }
 
 void RangeUser::wake() noexcept {
   const uint64_t one = 1;
   const int fd = wake_fd_.load(std::memory_order_acquire);
-  if (fd >= 0 && write(fd, &one, sizeof one) < 0) return;  // full: it is readable already
+  if (fd < 0) return;
+  if (write(fd, &one, sizeof one) == sizeof one) woken_.store(true);
+}
+
+RangeLocks::~RangeLocks() {
+  BASALT_CHECK(users_.empty(), "channels must be closed before their device");
 }
 
 void RangeLocks::add_user(RangeUser& user) {

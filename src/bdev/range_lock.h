@@ -1,15 +1,16 @@
-// Range locks: what makes an emulated compare_and_write atomic against the other writes of a device.
+// Range locks: what makes an emulated compare_and_write atomic against the other writes of a
+// device.
 //
 // A compare_and_write that the core builds from a read and a write locks its blocks exclusively. As
 // long as a device sees none, its writes cost one store and one load each, both in cache lines that
 // nobody else writes: a channel counts the writes it has handed to the backend, and looks whether
-// anybody holds or wants an exclusive lock. If so, the write takes a (shared) lock in the table as well.
-// An exclusive lock is granted when no earlier lock overlaps it and every channel's writes from before
-// it came have completed, so the threads that own those writes must go on polling.
+// anybody holds or wants an exclusive lock. If so, the write takes a (shared) lock in the table as
+// well. An exclusive lock is granted when no earlier lock overlaps it and every channel's writes
+// from before it came have completed, so the threads that own those writes must go on polling.
 // Locks are granted in the order they came; releasing one tells the channels that wait.
-// Pairing: RangeUser::writes_ and RangeLocks::exclusive_ form a store/load pair each way (sequentially
-// consistent): either the writer sees the exclusive lock, or the locker sees the write.
-// Thread rules: RangeLocks any thread; a RangeUser belongs to one channel's thread.
+// Pairing: RangeUser::writes_ and RangeLocks::exclusive_ form a store/load pair each way
+// (sequentially consistent): either the writer sees the exclusive lock, or the locker sees the
+// write. Thread rules: RangeLocks any thread; a RangeUser belongs to one channel's thread.
 #pragma once
 
 #include <basalt/units.h>
@@ -33,6 +34,7 @@ class RangeUser {
   // A descriptor that becomes readable when a lock this channel waits for may be free; -1 when the
   // system gave none. Made by the first call.
   int wake_fd() noexcept;
+  // Cheap when there was no wake.
   void clear_wake() noexcept;
 
  private:
@@ -41,6 +43,8 @@ class RangeUser {
 
   std::atomic<uint32_t> writes_{0};  // with the backend, without a lock in the table
   std::atomic<int> wake_fd_{-1};
+  // Set after the descriptor was written: a wake may be cleared late, but is never lost.
+  std::atomic<bool> woken_{false};
 };
 
 // Lives in the job that holds or wants it.
@@ -56,21 +60,25 @@ struct RangeLock {
 
 class RangeLocks {
  public:
+  ~RangeLocks();
   void add_user(RangeUser& user);
   void remove_user(RangeUser& user);
 
-  // False: somebody wants exclusiveness, so the write needs a lock of its own (nothing was entered).
+  // False: somebody wants exclusiveness, so the write needs a lock of its own (nothing was
+  // entered).
   bool enter_write(RangeUser& user) noexcept {
     const uint32_t writes = user.writes_.load(std::memory_order_relaxed);
     user.writes_.store(writes + 1, std::memory_order_seq_cst);
-    if (exclusive_.load(std::memory_order_seq_cst) == 0) [[likely]] return true;
+    if (exclusive_.load(std::memory_order_seq_cst) == 0) [[likely]]
+      return true;
     leave_write(user);
     return false;
   }
   void leave_write(RangeUser& user) noexcept {
     const uint32_t writes = user.writes_.load(std::memory_order_relaxed);
     user.writes_.store(writes - 1, std::memory_order_seq_cst);
-    if (exclusive_.load(std::memory_order_seq_cst) != 0) [[unlikely]] wake_waiters(user);
+    if (exclusive_.load(std::memory_order_seq_cst) != 0) [[unlikely]]
+      wake_waiters(user);
   }
 
   // Puts the lock in line.

@@ -1,7 +1,7 @@
 // SchemeTable: which function opens which URI scheme, one table per Context.
 //
-// Backends are separate link targets; each has a register_<scheme>_scheme(Context&) that adds itself,
-// so a program links and offers exactly the backends it wants. Any thread.
+// Backends are separate link targets; each has a register_<scheme>_scheme(Context&) that adds
+// itself, so a program links and offers exactly the backends it wants. Any thread.
 #pragma once
 
 #include <basalt/device.h>
@@ -16,7 +16,8 @@
 
 namespace basalt {
 
-// Opens the device a parsed URI names. Must use UriOptions::finish() so that unknown keys are errors.
+// Opens the device a parsed URI names. Must use UriOptions::finish() so that unknown keys are
+// errors.
 using OpenScheme = Result<std::unique_ptr<Device>> (*)(Context& context, const Uri& uri,
                                                        const DeviceOpenOptions& options);
 

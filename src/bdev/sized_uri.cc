@@ -27,10 +27,10 @@ Result<Geometry> parse_sized_uri(const Uri& uri) {
 
 Result<const Uri*> only_child(const Uri& uri) {
   if (uri.children.size() == 1) return &uri.children.front();
-  return error(StatusCode::invalid_argument,
-               uri.to_string() + ": " + uri.scheme + ": takes one device, in parentheses, not " +
-                   std::to_string(uri.children.size()) + "; expected as in " + uri.scheme +
-                   ":(ram:4G)");
+  return error(StatusCode::invalid_argument, uri.to_string() + ": " + uri.scheme +
+                                                 ": takes one device, in parentheses, not " +
+                                                 std::to_string(uri.children.size()) +
+                                                 "; expected as in " + uri.scheme + ":(ram:4G)");
 }
 
 }  // namespace basalt

@@ -1,7 +1,8 @@
-// StackedChannel<Derived>: the channel of a layer that turns each Io into one Io of the device below.
+// StackedChannel<Derived>: the channel of a layer that turns each Io into one Io of the device
+// below.
 //
-// A child Io comes from a pool allocated with the channel; when it is used up, further Ios wait in the
-// core. Derived may change the child Io before it is handed down:
+// A child Io comes from a pool allocated with the channel; when it is used up, further Ios wait in
+// the core. Derived may change the child Io before it is handed down:
 //   void map(Io& child) noexcept;      // by default: nothing
 // Completions come from the lower channel's poll(), which is this channel's reap(); its doorbell is
 // rung there too, so there is nothing to kick. Thread rules: as any channel; the lower channel is
@@ -28,7 +29,8 @@ template <class Derived>
 class StackedChannel : public NativeChannel<Derived> {
  public:
   bool start(Io& io) noexcept {
-    if (free_ == nullptr) [[unlikely]] return false;
+    if (free_ == nullptr) [[unlikely]]
+      return false;
     Child& child = *free_;
     free_ = child.next_free;
     Io& below = child.io;

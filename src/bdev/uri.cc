@@ -82,7 +82,8 @@ class Parser {
     while (!done() && is_scheme_char(peek())) ++at_;
     if (at_ == begin || !is_lower(text_[begin])) {
       at_ = begin;
-      return wrong("a URI begins with its scheme, in lower case, and a colon, as in \"file:/path\"");
+      return wrong(
+          "a URI begins with its scheme, in lower case, and a colon, as in \"file:/path\"");
     }
     std::string name(text_.substr(begin, at_ - begin));
     if (!take(':')) return wrong("expected ':' after the scheme \"" + name + "\"");
@@ -117,7 +118,8 @@ class Parser {
       const int high = at_ + 1 < text_.size() ? hex_digit(text_[at_ + 1]) : -1;
       const int low = at_ + 2 < text_.size() ? hex_digit(text_[at_ + 2]) : -1;
       if (high < 0 || low < 0) {
-        return wrong("'%' must be followed by two hexadecimal digits; a percent sign itself is %25");
+        return wrong(
+            "'%' must be followed by two hexadecimal digits; a percent sign itself is %25");
       }
       result += static_cast<char>(high << 4 | low);
       at_ += 3;

@@ -7,7 +7,8 @@
 //   argument  = any characters but ? ( ) % and control characters; those as %XX
 //   value     = any characters but & ( ) % and control characters; those as %XX
 //
-// Examples: file:/path?size=64G   null:1T   part:(ram:4G?block=512)?offset=1M   mirror:(file:/a),(file:/b)
+// Examples: file:/path?size=64G   null:1T   part:(ram:4G?block=512)?offset=1M
+// mirror:(file:/a),(file:/b)
 //           nvme:tcp:[::1]:4420/nqn.2014-08.org:disk/1
 // Errors say what was wrong, at which character (counted from 0), and what would be right.
 #pragma once
@@ -28,17 +29,15 @@ struct UriOption {
   std::string value;    // decoded
   size_t position = 0;  // of the key in the text that was parsed, for messages
 
-  bool operator==(const UriOption& other) const {
-    return key == other.key && value == other.value;
-  }
+  bool operator==(const UriOption& other) const { return key == other.key && value == other.value; }
 };
 
 struct Uri {
   std::string scheme;
-  std::string argument;             // decoded; empty when there are children
+  std::string argument;  // decoded; empty when there are children
   std::vector<Uri> children;
-  std::vector<UriOption> options;   // no key twice
-  size_t position = 0;              // of the scheme in the text that was parsed
+  std::vector<UriOption> options;  // no key twice
+  size_t position = 0;             // of the scheme in the text that was parsed
 
   // The canonical text: options sorted by key, only what must be encoded is. parse(to_string()) is
   // an equal Uri.

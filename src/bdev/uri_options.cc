@@ -1,9 +1,9 @@
 // Sizes, and UriOptions: reading a URI's options by their owner (see uri.h).
-#include "bdev/uri.h"
-
 #include <algorithm>
 #include <array>
 #include <charconv>
+
+#include "bdev/uri.h"
 
 namespace basalt {
 namespace {
@@ -88,14 +88,14 @@ Result<uint64_t> UriOptions::take_number(std::string_view key, uint64_t otherwis
   const char* const end = option->value.data() + option->value.size();
   const auto [stop, failure] = std::from_chars(option->value.data(), end, number);
   if (failure != std::errc{} || stop != end || number < lowest || number > highest) {
-    return complain(key, "expected a number from " + std::to_string(lowest) + " to " +
-                             std::to_string(highest));
+    return complain(
+        key, "expected a number from " + std::to_string(lowest) + " to " + std::to_string(highest));
   }
   return number;
 }
 
 Result<bool> UriOptions::take_bool(std::string_view key, bool otherwise) {
-  constexpr std::array<std::string_view, 8> kWords = {"0", "false", "no", "off",
+  constexpr std::array<std::string_view, 8> kWords = {"0", "false", "no",  "off",
                                                       "1", "true",  "yes", "on"};
   const UriOption* option = look(key);
   if (option == nullptr) return otherwise;
@@ -116,8 +116,8 @@ Result<size_t> UriOptions::take_choice(std::string_view key,
   if (option == nullptr) return otherwise;
   const auto at = std::find(choices.begin(), choices.end(), option->value);
   if (at == choices.end()) {
-    return complain(key, "expected one of " +
-                             join(std::vector<std::string>(choices.begin(), choices.end())));
+    return complain(
+        key, "expected one of " + join(std::vector<std::string>(choices.begin(), choices.end())));
   }
   return static_cast<size_t>(at - choices.begin());
 }
@@ -125,9 +125,9 @@ Result<size_t> UriOptions::take_choice(std::string_view key,
 Status UriOptions::finish() const {
   for (const UriOption& option : uri_.options) {
     if (std::find(known_.begin(), known_.end(), option.key) != known_.end()) continue;
-    const std::string right =
-        known_.empty() ? uri_.scheme + ": takes no options"
-                       : "the options of " + uri_.scheme + ": are " + join(known_);
+    const std::string right = known_.empty()
+                                  ? uri_.scheme + ": takes no options"
+                                  : "the options of " + uri_.scheme + ": are " + join(known_);
     return complain(option.key, "there is no such option; " + right).value();
   }
   return {};

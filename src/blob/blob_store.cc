@@ -65,7 +65,8 @@ void BlobStore::Impl::poison(const Status& status) {
   if (!failure.ok()) return;
   failure = Status(StatusCode::read_only, "the store is read-only after a failure: " +
                                               std::string(status.message()));
-  context.log().log(LogLevel::error, "blob", failure.to_string());
+  const bool on_purpose = status.code() == StatusCode::canceled;
+  context.log().log(on_purpose ? LogLevel::debug : LogLevel::error, "blob", failure.to_string());
   if (journal) journal->fail(failure);
 }
 
@@ -439,12 +440,15 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
   BASALT_TRY_ASSIGN(const auto present, s.state.extents(id, {first, end - first}));
   s.pages.trim();
   if (present.empty()) return BlockRange{};
-  // As many as one transaction may free; where metadata pages are short, as many as they allow.
+  // As many as one transaction may free; where metadata pages are short, as many as they allow, with
+  // some left for what else the transaction does (the deletion itself, a name).
   uint64_t most = kMaxExtentsPerFree;
-  while (most > 1 && s.state.pages_needed(State::footprint_of_unmap(most)) >
-                         s.pages.map().free_count()) {
-    most /= 2;
-  }
+  const auto too_many = [&] {
+    Footprint footprint = State::footprint_of_unmap(most);
+    footprint.places += 16;
+    return s.state.pages_needed(footprint) > s.pages.map().free_count();
+  };
+  while (most > 1 && too_many()) most /= 2;
   uint64_t stop = end;
   if (present.size() > most) {
     const uint64_t cut = present[most - 1].end() / unit * unit;

@@ -54,13 +54,6 @@ struct FormatOptions {
   bool force = false;               // overwrite what probe() recognises
 };
 
-struct StoreOptions {
-  OpenMode mode = OpenMode::read_write;
-  uint64_t metadata_cache_bytes = uint64_t{64} << 20;
-  bool discard = false;
-  unsigned max_channels = 64;       // channel stacks for blocking I/O
-};
-
 struct StoreIdentity {
   std::array<std::byte, 16> uuid{};
   std::array<std::byte, 16> open_id{};   // of this opening; random, durable in both superblocks
@@ -69,6 +62,17 @@ struct StoreIdentity {
   std::string previous_boot_id;
   bool previous_open_was_writer = false;  // closed without unmounting: a tail ought to exist
   uint64_t epoch = 0;                    // of this opening; larger than any before
+};
+
+struct StoreOptions {
+  OpenMode mode = OpenMode::read_write;
+  uint64_t metadata_cache_bytes = uint64_t{64} << 20;
+  bool discard = false;
+  unsigned max_channels = 64;       // channel stacks for blocking I/O
+  // Called when recovery has succeeded and before the store is taken over: nothing is written yet, the
+  // superblocks still name the opening before. What must be found under the new open id by whoever
+  // recovers from this opening is made here. An error ends open() and leaves the store as it was.
+  std::function<Status(const StoreIdentity& identity)> before_takeover;
 };
 
 struct StoreSpace {

@@ -100,6 +100,7 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
               std::min(boot_id.size(), sizeof superblock.boot_id - 1));
   superblock.open_for_writing = 1;
   identity.epoch = superblock.epoch;
+  if (options.before_takeover) BASALT_TRY(options.before_takeover(identity));
   const JournalGeometry geometry{superblock.journal_first_block, superblock.journal_blocks};
   journal = std::make_unique<Journal>(context, device, superblock.uuid, geometry, *this);
   const JournalCursor cursor{superblock.journal_position, superblock.journal_sequence};

@@ -47,7 +47,8 @@ tl::expected<Mapping, int> map_memfd(const std::string& name, size_t bytes, unsi
   return Mapping{fd, {static_cast<std::byte*>(base), bytes}};
 }
 
-// Hugepages are reserved by mmap(), so a mapping that succeeds will not fault later for want of them.
+// Hugepages are reserved by mmap(), so a mapping that succeeds will not fault later for want of
+// them.
 tl::expected<Mapping, int> map_hugepages(const ArenaOptions& options) {
   if (!options.hugepages || options.bytes < kHugepageBytes) return tl::unexpected(EINVAL);
   return map_memfd(options.name, round_up(options.bytes, kHugepageBytes),
@@ -111,7 +112,8 @@ Arena::Arena(int fd, std::span<std::byte> memory, size_t page_bytes)
 }
 
 Arena::~Arena() {
-  BASALT_CHECK(free_bytes() == memory_.size(), "an arena is destroyed while its buffers are in use");
+  BASALT_CHECK(free_bytes() == memory_.size(),
+               "an arena is destroyed while its buffers are in use");
   if (map_ != nullptr) {
     const Status status = map_->unregister_region(region_);
     BASALT_CHECK(status.ok(), "an arena is destroyed while I/O uses it");

@@ -1,11 +1,11 @@
 // Arena: one piece of memory that devices and other processes can share, and an allocator over it.
 //
 // The memory is a memfd mapped once, so its file descriptor can be handed to vfio-user and vhost
-// peers. Hugepages and a NUMA node are used when asked for and there; without them the arena is made
-// of ordinary pages and says so. The whole arena is one region of the MemoryMap when one is given.
-// Buffers come from a first-fit free list, for pools and caches that allocate at start-up, not per
-// I/O. Every Buffer must be gone before its Arena.
-// Thread rules: allocate() and the destruction of Buffers from any thread.
+// peers. Hugepages and a NUMA node are used when asked for and there; without them the arena is
+// made of ordinary pages and says so. The whole arena is one region of the MemoryMap when one is
+// given. Buffers come from a first-fit free list, for pools and caches that allocate at start-up,
+// not per I/O. Every Buffer must be gone before its Arena. Thread rules: allocate() and the
+// destruction of Buffers from any thread.
 #pragma once
 
 #include <basalt/status.h>
@@ -80,8 +80,8 @@ class Arena {
   MemoryMap* map_ = nullptr;
   uint32_t region_ = 0;
 
-  mutable Mutex mutex_;             // protects free_
-  std::map<size_t, size_t> free_;   // offset → bytes; neighbours are always joined
+  mutable Mutex mutex_;            // protects free_
+  std::map<size_t, size_t> free_;  // offset → bytes; neighbours are always joined
 };
 
 }  // namespace basalt

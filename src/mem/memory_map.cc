@@ -59,9 +59,9 @@ Result<uint32_t> MemoryMap::register_region(std::span<std::byte> memory, int fd,
   MutexLock lock(mutex_);
   for (const Slot& slot : slots_) {
     if (slot.used && overlap(slot.region, memory)) {
-      return error(StatusCode::already_exists,
-                   "memory map: " + std::to_string(memory.size()) + " B overlap " +
-                       describe(slot.region) + "; unregister that one first");
+      return error(StatusCode::already_exists, "memory map: " + std::to_string(memory.size()) +
+                                                   " B overlap " + describe(slot.region) +
+                                                   "; unregister that one first");
     }
   }
   const auto free = std::find_if(slots_.begin(), slots_.end(), [](auto& s) { return !s.used; });
@@ -90,10 +90,10 @@ Status MemoryMap::unregister_region(uint32_t index, Duration timeout) {
   MutexLock lock(mutex_);
   if (!idle) {
     publish(index);
-    return Status(StatusCode::timed_out,
-                  "memory map: " + describe(slots_[index].region) + " is still used by I/O after " +
-                      std::to_string(timeout.count() / 1'000'000) +
-                      " ms; the threads that own the I/O must poll");
+    return Status(StatusCode::timed_out, "memory map: " + describe(slots_[index].region) +
+                                             " is still used by I/O after " +
+                                             std::to_string(timeout.count() / 1'000'000) +
+                                             " ms; the threads that own the I/O must poll");
   }
   for (MemoryListener* listener : listeners_) listener->region_removed(slots_[index].region);
   slots_[index] = {};

@@ -1,16 +1,17 @@
-// MemoryMap: the memory that devices may reach by themselves (DMA, registered buffers, guest memory).
+// MemoryMap: the memory that devices may reach by themselves (DMA, registered buffers, guest
+// memory).
 //
-// A region is registered once per Context, by its owner, and then applies to every present and future
-// leaf device: each leaf device listens, and maps what it is told of (IOMMU, io_uring buffers, …).
-// Nobody's memory is registered behind their back; what is not registered is bounced where it must be.
+// A region is registered once per Context, by its owner, and then applies to every present and
+// future leaf device: each leaf device listens, and maps what it is told of (IOMMU, io_uring
+// buffers, …). Nobody's memory is registered behind their back; what is not registered is bounced
+// where it must be.
 //
 // Looking an address up is lock-free and happens inside an I/O's "use": MemoryUser::enter() when a
 // command starts, leave() when it has completed. Unregistering first makes the region unfindable,
-// then waits until every command that may have found it has left (two grace periods, as in sleepable
-// RCU), then tells the listeners, then returns.
-// Thread rules: MemoryMap members may be called from any thread; a MemoryUser belongs to one channel
-// and is used by that channel's thread. unregister() must not be called by a thread that alone could
-// poll the I/O it waits for.
+// then waits until every command that may have found it has left (two grace periods, as in
+// sleepable RCU), then tells the listeners, then returns. Thread rules: MemoryMap members may be
+// called from any thread; a MemoryUser belongs to one channel and is used by that channel's thread.
+// unregister() must not be called by a thread that alone could poll the I/O it waits for.
 #pragma once
 
 #include <basalt/context.h>
@@ -27,8 +28,8 @@
 
 namespace basalt {
 
-// One registered piece of memory. `index` is below MemoryMap::kMaxRegions and is this region's alone
-// while it is registered, so a listener can keep what it knows of a region in an array.
+// One registered piece of memory. `index` is below MemoryMap::kMaxRegions and is this region's
+// alone while it is registered, so a listener can keep what it knows of a region in an array.
 struct MemoryRegion {
   std::byte* base = nullptr;
   size_t bytes = 0;
@@ -37,7 +38,8 @@ struct MemoryRegion {
   uint32_t index = 0;
 };
 
-// A leaf device (or channel) that maps regions. Called with the map's lock held: must not call back.
+// A leaf device (or channel) that maps regions. Called with the map's lock held: must not call
+// back.
 class MemoryListener {
  public:
   virtual ~MemoryListener() = default;
@@ -79,7 +81,8 @@ class MemoryMap {
 
   // Registers memory that its owner keeps mapped until unregister_region(). Answers its index.
   // Errors: invalid_argument (empty), already_exists (overlaps a region), no_space (table full).
-  Result<uint32_t> register_region(std::span<std::byte> memory, int fd = -1, uint64_t fd_offset = 0);
+  Result<uint32_t> register_region(std::span<std::byte> memory, int fd = -1,
+                                   uint64_t fd_offset = 0);
   // Waits for the I/O that uses the region. After timed_out the region is registered as before.
   Status unregister_region(uint32_t index, Duration timeout = std::chrono::seconds(60));
 

@@ -41,7 +41,8 @@ TEST_P(DeviceConformance, RefusesUnknownUriKeys) {
   EXPECT_NE(device.error().message().find("nonsense"), std::string_view::npos);
 }
 
-// Goal: what was written is read back, for sizes around every usual unit, at both ends of the device.
+// Goal: what was written is read back, for sizes around every usual unit, at both ends of the
+// device.
 TEST_P(DeviceConformance, ReadsWhatWasWritten) {
   uint64_t seed = 1;
   for (const uint64_t count : {1, 2, 7, 8, 9, 127, 128, 511, 512, 513, 4095, 4096, 4097}) {
@@ -201,7 +202,8 @@ TEST_P(DeviceConformance, TakesTheWholeDevice) {
   expect_stored(0, data, "the whole device");
 }
 
-// Goal: write_zeroes leaves zeroes, in its own blocks only, with and without keeping them allocated.
+// Goal: write_zeroes leaves zeroes, in its own blocks only, with and without keeping them
+// allocated.
 TEST_P(DeviceConformance, WritesZeroes) {
   if (!supports(Op::write_zeroes)) GTEST_SKIP() << "not supported";
   for (const bool keep : {false, true}) {
@@ -241,8 +243,7 @@ TEST_P(DeviceConformance, Compares) {
   if (!supports(Op::compare)) GTEST_SKIP() << "not supported";
   for (const size_t misalignment : {0, 3}) {
     for (const uint64_t count : {1, 8, 600}) {
-      const TestMemory data =
-          std::move(TestMemory(count * block_size(), misalignment).fill(count));
+      const TestMemory data = std::move(TestMemory(count * block_size(), misalignment).fill(count));
       ASSERT_EQ(write(7, data), StatusCode::ok);
       const iovec halves[] = {{data.data(), 100}, {data.data() + 100, data.size() - 100}};
       EXPECT_EQ(run_io(Op::compare, 7, count, halves), StatusCode::ok);
@@ -302,11 +303,14 @@ TEST_P(DeviceConformance, FlushesAndForcesUnitAccess) {
   }
   if (supports(Op::write_zeroes)) {
     EXPECT_EQ(run_io(Op::write_zeroes, 30, 5, {}, fua), StatusCode::ok);
-    expect_stored(30, [&] {
-      TestMemory zeroes(5 * block_size());
-      std::fill_n(zeroes.data(), zeroes.size(), std::byte{0});
-      return zeroes;
-    }(), "after FUA write_zeroes");
+    expect_stored(
+        30,
+        [&] {
+          TestMemory zeroes(5 * block_size());
+          std::fill_n(zeroes.data(), zeroes.size(), std::byte{0});
+          return zeroes;
+        }(),
+        "after FUA write_zeroes");
   }
 }
 
@@ -353,7 +357,10 @@ TEST_P(DeviceConformance, AnswersUnsupported) {
     EXPECT_EQ(run_io(static_cast<Op>(op), 0, 1, {&vector, 1}), StatusCode::unsupported) << op;
   }
   for (const unsigned op : {12u, 15u, 16u, 17u, 31u, 32u, 255u}) {
+    const TestMemory memory(block_size());
+    const iovec vector{memory.data(), memory.size()};
     EXPECT_EQ(run_io(static_cast<Op>(op), 0, 1), StatusCode::unsupported) << op;
+    EXPECT_EQ(run_io(static_cast<Op>(op), 0, 1, {&vector, 1}), StatusCode::unsupported) << op;
   }
 }
 
@@ -429,11 +436,13 @@ TEST_P(DeviceConformance, FollowsAModel) {
   ASSERT_EQ(write(0, model), StatusCode::ok);
   const auto at = [&](uint64_t lba) { return model.data() + lba * block_size(); };
   for (int round = 0; round < 1500; ++round) {
-    const uint64_t count = 1 + random() % (random() % 8 == 0 ? 300 : 9);
+    const unsigned kind = random() % 6;
+    // A compare_and_write is not split where the device does it itself: small ones only.
+    const uint64_t count = 1 + random() % (random() % 8 == 0 && kind != 4 ? 300 : 9);
     const uint64_t lba = random() % (kBlocks - count + 1);
     const size_t bytes = count * block_size();
     TestMemory data(bytes, random() % 4 == 0 ? random() % 600 : 0);
-    switch (random() % 6) {
+    switch (kind) {
       case 0:
       case 1: {
         data.fill(random());
@@ -450,8 +459,7 @@ TEST_P(DeviceConformance, FollowsAModel) {
       case 3: {
         const uint64_t to = random() % (kBlocks - count + 1);
         const bool overlaps = to < lba + count && lba < to + count;
-        ASSERT_EQ(copy(lba, to, count),
-                  overlaps ? StatusCode::invalid_argument : StatusCode::ok);
+        ASSERT_EQ(copy(lba, to, count), overlaps ? StatusCode::invalid_argument : StatusCode::ok);
         if (!overlaps) std::copy_n(at(lba), bytes, at(to));
         break;
       }

@@ -1,4 +1,5 @@
-// The conformance suite every block device passes: the same cases for files, memory, null and layers.
+// The conformance suite every block device passes: the same cases for files, memory, null and
+// layers.
 //
 // A backend's test names itself and says how to make a fresh device; the cases come from here:
 //

@@ -162,15 +162,15 @@ TEST_P(DeviceConformance, TakesManyLargeJobs) {
   }
 }
 
-// Goal: cancelled Ios complete exactly once, as cancelled or as they would have; others are unharmed.
+// Goal: cancelled Ios complete exactly once, as cancelled or as they would have; others are
+// unharmed.
 TEST_P(DeviceConformance, Cancels) {
   constexpr size_t kIos = 600;
   for (const size_t misalignment : {0, 1}) {
     const TestMemory memory(kIos * block_size(), misalignment);
     std::vector<Tracked> all(kIos);
     for (size_t i = 0; i < kIos; ++i) {
-      all[i].prepare(Op::write, i, 1,
-                     memory.span().subspan(i * block_size(), block_size()));
+      all[i].prepare(Op::write, i, 1, memory.span().subspan(i * block_size(), block_size()));
       all[i].submit(*channel_);
     }
     for (size_t i = 0; i < kIos; i += 2) channel_->cancel(all[i].io);
@@ -213,7 +213,8 @@ TEST_P(DeviceConformance, WaitEnds) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
-// Goal: an event loop that sleeps on wait_fd() after arm() and one more poll() sees every completion.
+// Goal: an event loop that sleeps on wait_fd() after arm() and one more poll() sees every
+// completion.
 TEST_P(DeviceConformance, WorksWithAnEventLoop) {
   const int fd = channel_->wait_fd();
   const TestMemory memory(64 * block_size(), 1);
@@ -286,8 +287,7 @@ TEST_P(DeviceConformance, ServesThreads) {
         data.fill(id * 1000 + round);
         const iovec vector{data.data(), data.size()};
         const uint64_t lba = base + round * 7;
-        ASSERT_EQ(run_io(Op::write, lba, count, {&vector, 1}, {}, channel->get()),
-                  StatusCode::ok);
+        ASSERT_EQ(run_io(Op::write, lba, count, {&vector, 1}, {}, channel->get()), StatusCode::ok);
         const TestMemory got(data.size(), round % 2);
         const iovec got_vector{got.data(), got.size()};
         ASSERT_EQ(run_io(Op::read, lba, count, {&got_vector, 1}, {}, channel->get()),
@@ -301,8 +301,9 @@ TEST_P(DeviceConformance, ServesThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// Goal: compare_and_write is atomic between channels: threads that count with it lose nothing, while
-// another thread keeps the same blocks' neighbours and the blocks themselves busy with plain writes.
+// Goal: compare_and_write is atomic between channels: threads that count with it lose nothing,
+// while another thread keeps the same blocks' neighbours and the blocks themselves busy with plain
+// writes.
 TEST_P(DeviceConformance, CountsAtomically) {
   if (!supports(Op::compare_and_write)) GTEST_SKIP() << "not supported";
   constexpr int kThreads = 3;
@@ -346,8 +347,8 @@ TEST_P(DeviceConformance, CountsAtomically) {
   EXPECT_EQ(*reinterpret_cast<uint64_t*>(end.data()), kThreads * kTurns);
 }
 
-// Goal: a plain write never falls between the halves of a compare_and_write of another channel: after
-// each race the block holds what one of the two orders leaves, never the write lost.
+// Goal: a plain write never falls between the halves of a compare_and_write of another channel:
+// after each race the block holds what one of the two orders leaves, never the write lost.
 TEST_P(DeviceConformance, OrdersWritesAroundCompareAndWrite) {
   if (!supports(Op::compare_and_write)) GTEST_SKIP() << "not supported";
   auto other = device_->open_channel();
@@ -378,6 +379,41 @@ TEST_P(DeviceConformance, OrdersWritesAroundCompareAndWrite) {
     // a→c, then a is not found: c. Or a→b, then c is written over it: c. b would be a lost write.
     expect_stored(5, c, "the later of the two");
     ASSERT_TRUE(atomic.io.status == StatusCode::ok || atomic.io.status == StatusCode::miscompare);
+  }
+}
+
+// Goal: a compare_and_write that waits for another channel's write wakes its event loop when that
+// write has completed, without any timer.
+TEST_P(DeviceConformance, WakesAnEventLoopForItsRange) {
+  if (!supports(Op::compare_and_write)) GTEST_SKIP() << "not supported";
+  const int fd = channel_->wait_fd();
+  if (fd < 0) GTEST_SKIP() << "completes only from poll()";
+  auto other = device_->open_channel();
+  ASSERT_TRUE(other);
+  const TestMemory a = std::move(TestMemory(block_size()).fill(1));
+  const TestMemory b = std::move(TestMemory(block_size()).fill(2));
+  const iovec halves[] = {{a.data(), a.size()}, {b.data(), b.size()}};
+  for (int round = 0; round < 5; ++round) {
+    Tracked plain;
+    plain.prepare(Op::write, 5, 1, a.span());
+    plain.submit(**other);
+    Tracked atomic;
+    atomic.prepare(Op::compare_and_write, 5, 1, {});
+    atomic.io.data = halves;
+    atomic.submit(*channel_);
+    std::thread later([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      drain(**other);
+    });
+    while (atomic.done == 0) {
+      channel_->arm();
+      if (channel_->poll() != 0) continue;
+      pollfd event{fd, POLLIN, 0};
+      EXPECT_EQ(::poll(&event, 1, 10'000), 1) << "nobody wakes the loop";
+    }
+    later.join();
+    EXPECT_EQ(plain.io.status, StatusCode::ok);
+    EXPECT_EQ(atomic.io.status, StatusCode::ok) << "the write came first";
   }
 }
 

@@ -109,7 +109,8 @@ TEST(Executor, RunsInOrderOfTime) {
   EXPECT_GE(first_run - begin, 20ms);
 }
 
-// Goal: cancel() takes a queued task back, waits for a running one, and ends one that re-posts itself.
+// Goal: cancel() takes a queued task back, waits for a running one, and ends one that re-posts
+// itself.
 TEST(Executor, Cancels) {
   auto context = Context::create();
   Executor& executor = (*context)->executor();

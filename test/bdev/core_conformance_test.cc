@@ -1,5 +1,5 @@
-// The conformance suite on the devices of the core itself: ram:, null:, part: over both, and a device
-// with every restriction, under several sets of limits and with very little bounce memory.
+// The conformance suite on the devices of the core itself: ram:, null:, part: over both, and a
+// device with every restriction, under several sets of limits and with very little bounce memory.
 #include "bdev/null/null_device.h"
 #include "bdev/part/part_device.h"
 #include "bdev/ram/ram_device.h"
@@ -39,13 +39,14 @@ ConformanceTarget with_little_memory(ConformanceTarget target) {
 
 INSTANTIATE_TEST_SUITE_P(
     Core, DeviceConformance,
-    testing::Values(
-        target("ram", "ram:64M"), target("ram4096", "ram:64M?block=4096"),
-        storing_nothing(target("null", "null:64M")),
-        layer(target("part", "part:(ram:100M)?offset=1M&size=64M")),
-        layer(storing_nothing(target("part_of_null", "part:(null:64M)"))),
-        layer(target("part_of_part", "part:(part:(ram:80M?block=4096)?offset=4M)?offset=4K&size=64M")),
-        layer(target("part_of_limited", "part:(limited:65M?align=512&transfer=64)?offset=1M"))),
+    testing::Values(target("ram", "ram:64M"), target("ram4096", "ram:64M?block=4096"),
+                    storing_nothing(target("null", "null:64M")),
+                    layer(target("part", "part:(ram:100M)?offset=1M&size=64M")),
+                    layer(storing_nothing(target("part_of_null", "part:(null:64M)"))),
+                    layer(target("part_of_part",
+                                 "part:(part:(ram:80M?block=4096)?offset=4M)?offset=4K&size=64M")),
+                    layer(target("part_of_limited",
+                                 "part:(limited:65M?align=512&transfer=64)?offset=1M"))),
     conformance_name);
 
 // What the core does for devices that can do little: each restriction alone, then all.

@@ -1,16 +1,15 @@
-// What the core does beyond the conformance suite, on the device with every restriction: which native
-// commands it makes, durability of FUA, events, removal, registered memory, and that it allocates
-// nothing per Io.
+// What the core does beyond the conformance suite, on the device with every restriction: which
+// native commands it makes, durability of FUA, events, removal, registered memory, and that it
+// allocates nothing per Io.
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <thread>
 
 #include "bdev/latency.h"
 #include "bdev/part/part_device.h"
-#include "bdev/range_lock.h"
 #include "bdev/ram/ram_device.h"
+#include "bdev/range_lock.h"
 #include "mem/arena.h"
 #include "mem/memory_map.h"
 #include "test/bdev/conformance.h"
@@ -113,7 +112,8 @@ TEST(Core, FollowsResizes) {
   rig.device->remove_listener(heard);
 }
 
-// Goal: a device that is gone answers device_removed, tells its listeners, and works when it returns.
+// Goal: a device that is gone answers device_removed, tells its listeners, and works when it
+// returns.
 TEST(Core, SurvivesRemoval) {
   struct Heard final : DeviceListener {
     void on_event(Device&, DeviceEvent event) override { events.push_back(event); }
@@ -134,7 +134,8 @@ TEST(Core, SurvivesRemoval) {
   rig.device->remove_listener(heard);
 }
 
-// Goal: registered memory is used where it is, other memory is bounced; unregistering waits for I/O.
+// Goal: registered memory is used where it is, other memory is bounced; unregistering waits for
+// I/O.
 TEST(Core, UsesRegisteredMemory) {
   Rig rig("limited:1M?registered=1");
   auto arena = Arena::create({.bytes = 1 << 20, .map = &rig.context->memory()});
@@ -174,16 +175,17 @@ TEST(Core, UsesRegisteredMemory) {
   EXPECT_EQ(rig.channel->stats().bounced, 2u) << "no longer registered";
 }
 
-// Goal: nothing is allocated per Io, on any path: direct, split, bounced, emulated, locked, refused.
+// Goal: nothing is allocated per Io, on any path: direct, split, bounced, emulated, locked,
+// refused.
 TEST(Core, AllocatesNothingPerIo) {
-  for (const char* uri : {"ram:4M", "part:(ram:4M)",
-                          "limited:4M?align=512&transfer=8&vectors=2&registered=1"}) {
+  for (const char* uri :
+       {"ram:4M", "part:(ram:4M)", "limited:4M?align=512&transfer=8&vectors=2&registered=1"}) {
     Rig rig(uri);
     const TestMemory memory(64 * 512, 1);
     const TestMemory aligned(64 * 512);
     const auto round = [&] {
-      for (const Op op : {Op::read, Op::write, Op::write_zeroes, Op::compare, Op::copy, Op::flush,
-                          Op::discard}) {
+      for (const Op op :
+           {Op::read, Op::write, Op::write_zeroes, Op::compare, Op::copy, Op::flush, Op::discard}) {
         rig.run_io(op, 100, 64, memory.span());
         rig.run_io(op, 100, 64, aligned.span(), true);
         rig.run_io(op, ~uint64_t{0}, 64, aligned.span());

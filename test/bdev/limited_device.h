@@ -1,12 +1,13 @@
-// limited: a memory device with every restriction a device can have, which checks that the core keeps
-// to them.
+// limited: a memory device with every restriction a device can have, which checks that the core
+// keeps to them.
 //
 //   limited:64M?align=512&transfer=8&vectors=2&slots=4&cache=1&fua=0&registered=0&ops=few
 //
-// align: of memory; transfer, zeroes: blocks per native command; vectors: per command; slots: commands
-// at once; cache: writes are durable only after a flush or a native FUA; registered: memory must be in
-// the MemoryMap; ops=few: reads, writes and flushes only, =all: everything natively.
-// It completes commands late and in a random order. A command beyond a limit fails the running test.
+// align: of memory; transfer, zeroes: blocks per native command; vectors: per command; slots:
+// commands at once; cache: writes are durable only after a flush or a native FUA; registered:
+// memory must be in the MemoryMap; ops=few: reads, writes and flushes only, =all: everything
+// natively. It completes commands late and in a random order. A command beyond a limit fails the
+// running test.
 #pragma once
 
 #include <basalt/device.h>

@@ -1,5 +1,5 @@
-// Device URIs: what is accepted and how it is written back; that errors name the place and the remedy;
-// sizes; options and their owner.
+// Device URIs: what is accepted and how it is written back; that errors name the place and the
+// remedy; sizes; options and their owner.
 #include "bdev/uri.h"
 
 #include <gtest/gtest.h>
@@ -166,7 +166,8 @@ TEST(Size, Parses) {
   EXPECT_EQ(format_size(1536), "1536");
 }
 
-// Goal: each kind of option is read, defaulted and refused; finish() names what is unknown and known.
+// Goal: each kind of option is read, defaulted and refused; finish() names what is unknown and
+// known.
 TEST(UriOptions, BelongToTheirOwner) {
   const auto uri = parse_uri("x:?size=1M&n=7&flag=yes&mode=slow&text=hello");
   ASSERT_TRUE(uri);

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 namespace basalt {
@@ -86,12 +87,20 @@ bool FsTest::in_child(const std::function<void()>& body, const MountOptions& opt
   std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
+    // An exception must not lead the child back into the test program.
+    struct Guard {
+      ~Guard() { ::_exit(2); }
+    } guard;
     new_context();
+    if (kill_at_write_ != 0) {
+      disk_->fail_if([left = kill_at_write_](const Io& io) mutable {
+        if (io.op == Op::write && --left == 0) ::raise(SIGKILL);
+        return false;
+      });
+    }
     mount(options);
     if (!HasFatalFailure()) body();
-    std::fflush(nullptr);
-    if (!HasFailure()) ::raise(SIGKILL);
-    ::_exit(1);
+    die();
   }
   int state = 0;
   ::waitpid(child, &state, 0);
@@ -99,6 +108,12 @@ bool FsTest::in_child(const std::function<void()>& body, const MountOptions& opt
   const bool killed = WIFSIGNALED(state) && WTERMSIG(state) == SIGKILL;
   EXPECT_TRUE(killed) << "the child failed";
   return killed;
+}
+
+void FsTest::die() {
+  std::fflush(nullptr);
+  if (!HasFailure()) ::raise(SIGKILL);
+  ::_exit(1);
 }
 
 void FsTest::expect_clean() {
@@ -145,6 +160,20 @@ bool FsTest::has_note(const std::string& part) {
     if (note.find(part) != note.npos) return true;
   }
   return false;
+}
+
+uint64_t FsTest::find_block(uint64_t file_id, uint64_t position, uint32_t block_bytes) {
+  uint64_t found = ~uint64_t{0};
+  for (uint64_t at = 0; at < disk_->options().bytes; at += block_bytes) {
+    const std::byte* block = disk_->contents() + at;
+    uint64_t id = 0, where = 0;
+    uint16_t version = 0;
+    std::memcpy(&version, block + 6, 2);
+    std::memcpy(&id, block + 8, 8);
+    std::memcpy(&where, block + 16, 8);
+    if (version == 1 && id == file_id && where == position) found = at;
+  }
+  return found;
 }
 
 std::vector<std::string> FsTest::tail_files() {

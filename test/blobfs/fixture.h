@@ -45,9 +45,12 @@ class FsTest : public ::testing::Test {
     unmount();
     mount(options);
   }
-  // Runs `body` in a child with the file system mounted; the child dies by SIGKILL. False (with the test
-  // failed) when it ended otherwise.
+  // In the next children, the device's n-th write kills the process instead (0: no more).
+  void kill_at_write(uint64_t n) { kill_at_write_ = n; }
+  // Runs `body` in a child with the file system mounted; the child dies by SIGKILL when it returns, or
+  // calls die() with its files still open. False (with the test failed) when it ended otherwise.
   bool in_child(const std::function<void()>& body, const MountOptions& options = {});
+  [[noreturn]] void die();
   void change_boot() { boot_ += "x"; new_context(); }
   // check() finds nothing wrong.
   void expect_clean();
@@ -60,6 +63,9 @@ class FsTest : public ::testing::Test {
   std::vector<std::byte> read_file(const std::string& path);
   bool exists(const std::string& path) { return fs_->stat(path).has_value(); }
   bool has_note(const std::string& part);
+  // Byte offset on the device of a log's sealed block that claims `position`; all ones: none. The last
+  // one found counts.
+  uint64_t find_block(uint64_t file_id, uint64_t position, uint32_t block_bytes);
   std::vector<std::string> tail_files();
 
   std::unique_ptr<MemoryDisk> disk_;
@@ -67,6 +73,7 @@ class FsTest : public ::testing::Test {
   std::unique_ptr<FileSystem> fs_;
   std::string boot_ = "test-boot";
   std::string shared_dir_;
+  uint64_t kill_at_write_ = 0;
 
  private:
   void new_context();

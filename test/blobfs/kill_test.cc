@@ -1,0 +1,272 @@
+// kill -9: what flush() and changes of names promised is there for the next mount on the same boot, and only
+// there; bytes never flushed harm nothing. Method: children that are killed, at their end or at every single
+// device write, also while they recover.
+#include "fixture.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace basalt {
+namespace {
+
+class KillTest : public FsTest {};
+
+TEST_F(KillTest, FlushedBytesAndNamesSurvive) {
+  for (const FileKind kind : {FileKind::log, FileKind::table}) {
+    for (const size_t size : {1ul, 480ul, 4096ul, 65536ul, 70000ul, 700000ul, 3000000ul}) {
+      SCOPED_TRACE(size);
+      make();
+      ASSERT_TRUE(in_child([&] {
+        ASSERT_OK(fs_->make_directory("/d"));
+        const auto file = create("/d/f", kind);
+        ASSERT_OK(file->append(pattern(size, 1)));
+        ASSERT_OK(file->flush());
+        ASSERT_OK(fs_->rename("/d", "/e"));
+        ASSERT_OK(fs_->link("/e/f", "/g"));
+        die();
+      }));
+      mount();
+      EXPECT_EQ(read_file("/e/f"), pattern(size, 1));
+      EXPECT_EQ(fs_->stat("/g")->link_count, 2u);
+      EXPECT_FALSE(exists("/d"));
+      EXPECT_EQ(tail_files().size(), 1u) << "the old tail is gone, ours is there";
+      unmount();
+      EXPECT_TRUE(tail_files().empty());
+      // Replayed means durable.
+      disk_->power_cut();
+      mount();
+      EXPECT_EQ(read_file("/e/f"), pattern(size, 1));
+      unmount();
+      expect_clean();
+    }
+  }
+}
+
+TEST_F(KillTest, FlushToTheDeviceSurvivesWithoutSharedMemory) {
+  MountOptions options;
+  options.flush_to = MountOptions::FlushTo::device;
+  for (const FileKind kind : {FileKind::log, FileKind::table}) {
+    make();
+    ASSERT_TRUE(in_child([&] {
+      EXPECT_TRUE(tail_files().empty());
+      const auto file = create("/f", kind);
+      ASSERT_OK(file->append(pattern(100000, 1)));
+      ASSERT_OK(file->flush());
+      ASSERT_OK(file->append(pattern(100000, 2)));   // not flushed
+      ASSERT_OK(fs_->make_directory("/d"));
+      die();
+    }, options));
+    mount(options);
+    const auto found = read_file("/f");
+    ASSERT_GE(found.size(), 100000u);
+    EXPECT_TRUE(std::ranges::equal(std::span(found).first(100000), pattern(100000, 1)));
+    EXPECT_TRUE(exists("/d"));
+    unmount();
+    expect_clean();
+  }
+}
+
+TEST_F(KillTest, AnotherBootReplaysNothing) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    const auto file = create("/synced", FileKind::log);
+    ASSERT_OK(file->append(pattern(100, 1)));
+    ASSERT_OK(file->sync());
+    ASSERT_OK(file->append(pattern(100, 2)));
+    ASSERT_OK(file->flush());
+    create("/flushed");
+    die();
+  }));
+  change_boot();
+  disk_->power_cut();
+  mount();
+  EXPECT_EQ(read_file("/synced"), pattern(100, 1));
+  EXPECT_FALSE(exists("/flushed"));
+}
+
+TEST_F(KillTest, AMissingTailIsSaid) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    const auto file = create("/f", FileKind::log);
+    ASSERT_OK(file->append(pattern(100, 1)));
+    ASSERT_OK(file->sync());
+    ASSERT_OK(file->append(pattern(100, 2)));
+    ASSERT_OK(file->flush());
+    die();
+  }));
+  ASSERT_EQ(tail_files().size(), 1u);
+  ASSERT_EQ(::unlink(tail_files()[0].c_str()), 0);
+  mount();
+  EXPECT_TRUE(has_note("no shared-memory tail"));
+  EXPECT_EQ(read_file("/f"), pattern(100, 1));
+  remount();
+  EXPECT_FALSE(has_note("no shared-memory tail")) << "a clean end leaves nothing to say";
+}
+
+TEST_F(KillTest, AnImageOfAnEarlierOpeningDoesNotTakeALaterTail) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    const auto file = create("/f", FileKind::log);
+    ASSERT_OK(file->append(pattern(100, 1)));
+    ASSERT_OK(file->sync());
+  }));
+  const std::vector<std::byte> image(disk_->contents(), disk_->contents() + disk_->options().bytes);
+  ASSERT_TRUE(in_child([&] {
+    const auto file = open("/f", OpenMode::read_write);
+    ASSERT_OK(file->append(pattern(100, 2)));
+    ASSERT_OK(file->flush());
+    die();
+  }));
+  std::copy(image.begin(), image.end(), disk_->contents());   // restored from a backup
+  mount();
+  EXPECT_TRUE(has_note("no shared-memory tail"));
+  EXPECT_EQ(read_file("/f"), pattern(100, 1));
+}
+
+TEST_F(KillTest, ADamagedTailHarmsNothing) {
+  std::mt19937_64 random(12);
+  for (int round = 0; round < 25; ++round) {
+    make();
+    ASSERT_TRUE(in_child([&] {
+      std::vector<std::unique_ptr<File>> files;
+      for (const char* name : {"/a", "/b"}) {
+        files.push_back(create(name, name[1] == 'a' ? FileKind::log : FileKind::table));
+        ASSERT_OK(files.back()->append(pattern(5000, 1)));
+        ASSERT_OK(files.back()->sync());
+        ASSERT_OK(files.back()->append(pattern(90000, 2)));
+        ASSERT_OK(files.back()->flush());
+        create(std::string(name) + "x");
+      }
+      die();
+    }, {.tail_bytes = 1 << 20}));
+    ASSERT_EQ(tail_files().size(), 1u);
+    {
+      // Anything but the header's checksum is fair game; some rounds hit that too.
+      const int fd = ::open(tail_files()[0].c_str(), O_RDWR);
+      for (int n = 0; n < 40; ++n) {
+        const uint64_t places[] = {1024 + random() % 8, 2048 + random() % 8, 4096 + random() % 2000,
+                                   4096 + 256 * 1024 + random() % 300, random() % (round % 5 ? 1 : 200) + 4000};
+        const auto value = static_cast<uint8_t>(random());
+        ASSERT_EQ(::pwrite(fd, &value, 1, static_cast<off_t>(places[random() % 5])), 1);
+      }
+      ::close(fd);
+    }
+    mount();
+    for (const char* name : {"/a", "/b"}) {
+      const auto found = read_file(name);
+      ASSERT_GE(found.size(), 5000u);
+      EXPECT_TRUE(std::ranges::equal(std::span(found).first(5000), pattern(5000, 1)));
+    }
+    unmount();
+    expect_clean();
+  }
+}
+
+// ---- Killed at every device write
+
+// What the child did so far, in memory the parent sees.
+struct Progress {
+  uint64_t wal_flushed = 0, table_flushed = 0, names = 0;
+  bool mounted = false;
+};
+
+class KillEverywhereTest : public FsTest {
+ protected:
+  KillEverywhereTest() {
+    progress_ = static_cast<Progress*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
+                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  }
+  ~KillEverywhereTest() override { ::munmap(progress_, 4096); }
+
+  void work() {
+    progress_->mounted = true;
+    const auto wal = create("/wal", FileKind::log);
+    const auto table = create("/table");
+    for (uint64_t i = 0; i < 12; ++i) {
+      ASSERT_OK(wal->append(pattern(900, i)));
+      ASSERT_OK(wal->flush());
+      progress_->wal_flushed = i + 1;
+      if (i % 3 == 1) ASSERT_OK(wal->sync());
+      ASSERT_OK(table->append(pattern(70000, i)));
+      ASSERT_OK(table->flush());
+      progress_->table_flushed = i + 1;
+      if (i % 4 == 2) ASSERT_OK(table->sync());
+      create("/n" + std::to_string(i));
+      ASSERT_OK(fs_->rename("/n" + std::to_string(i), "/m" + std::to_string(i)));
+      progress_->names = i + 1;
+    }
+    die();
+  }
+  void verify() {
+    if (progress_->wal_flushed > 0) {
+      verify_file("/wal", 900, progress_->wal_flushed);
+      EXPECT_LE(fs_->stat("/wal")->size_bytes, (progress_->wal_flushed + 1) * 900);
+    }
+    if (progress_->table_flushed > 0) verify_file("/table", 70000, progress_->table_flushed);
+    for (uint64_t i = 0; i < progress_->names; ++i) EXPECT_TRUE(exists("/m" + std::to_string(i))) << i;
+  }
+  void verify_file(const std::string& path, size_t each, uint64_t count) {
+    const auto found = read_file(path);
+    ASSERT_GE(found.size(), each * count) << path;
+    for (uint64_t i = 0; i * each < found.size(); ++i) {
+      const auto piece = pattern(each, i);
+      const size_t length = std::min(each, found.size() - i * each);
+      ASSERT_TRUE(std::equal(piece.begin(), piece.begin() + static_cast<ptrdiff_t>(length),
+                             found.begin() + static_cast<ptrdiff_t>(i * each)))
+          << path << " piece " << i;
+    }
+  }
+  Progress* progress_;
+};
+
+TEST_F(KillEverywhereTest, AtEveryWriteOfAWorkload) {
+  for (uint64_t n = 1; n < 200; ++n) {
+    SCOPED_TRACE("write " + std::to_string(n));
+    make();
+    *progress_ = {};
+    kill_at_write(n);
+    ASSERT_TRUE(in_child([this] { work(); }));
+    disk_->fail_if(nullptr);
+    mount();
+    verify();
+    unmount();
+    expect_clean();
+    if (progress_->names == 12) break;   // it came to its end
+    ASSERT_FALSE(HasFailure());
+  }
+  EXPECT_EQ(progress_->names, 12u);
+}
+
+TEST_F(KillEverywhereTest, AtEveryWriteOfTheRecovery) {
+  for (uint64_t n = 1; n < 200; ++n) {
+    SCOPED_TRACE("write " + std::to_string(n));
+    make();
+    *progress_ = {};
+    kill_at_write(0);
+    ASSERT_TRUE(in_child([this] { work(); }));
+    const Progress done = *progress_;
+    // Two recoveries in a row die at their n-th write, the third lives.
+    progress_->mounted = false;
+    kill_at_write(n);
+    ASSERT_TRUE(in_child([this] { progress_->mounted = true; }));
+    kill_at_write(n > 2 ? n - 2 : 1);
+    ASSERT_TRUE(in_child([] {}));
+    const bool survived = progress_->mounted;
+    *progress_ = done;
+    disk_->fail_if(nullptr);
+    mount();
+    verify();
+    unmount();
+    expect_clean();
+    ASSERT_FALSE(HasFailure());
+    if (survived) return;
+  }
+  ADD_FAILURE() << "recovery never came to its end";
+}
+
+}  // namespace
+}  // namespace basalt

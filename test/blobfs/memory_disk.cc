@@ -114,6 +114,7 @@ StatusCode MemoryDisk::execute(Io& io) {
   if (io.op == Op::flush || io.op == Op::write) {
     if (fail_ && fail_(io)) return StatusCode::io_error;
   }
+  if (io.op == Op::read && fail_reads_.load()) return StatusCode::io_error;
   if (io.op == Op::flush) {
     ++counters_->flushes;
     for (uint64_t block = 0; block < blocks_; ++block) make_stable(block);

@@ -42,6 +42,7 @@ class MemoryDisk {
 
   // Writes and flushes for which this returns true fail with io_error.
   void fail_if(std::function<bool(const Io&)> predicate);
+  void fail_reads(bool fail) { fail_reads_.store(fail); }
   std::byte* contents() { return contents_; }
   // Changes bytes behind everyone's back, stable too.
   void damage(uint64_t offset, size_t length);
@@ -56,6 +57,7 @@ class MemoryDisk {
   const uint64_t blocks_;
   std::mutex mutex_;
   std::function<bool(const Io&)> fail_;
+  std::atomic<bool> fail_reads_{false};
   size_t map_bytes_ = 0;
   std::byte* contents_ = nullptr;
   std::byte* stable_ = nullptr;

@@ -143,9 +143,10 @@ TEST_P(NoSpace, MetadataFullOfNames) {
   EXPECT_TRUE(sync.ok()) << sync.to_string();
   const Status removed = remove_all(machine_->fs(), "");
   ASSERT_TRUE(removed.ok()) << removed.to_string();
-  const auto file = machine_->fs().create("/again", GetParam(), {});
-  ASSERT_TRUE(file) << file.error().to_string();
-  ASSERT_TRUE((*file)->close().ok());
+  {
+    const auto file = machine_->fs().create("/again", GetParam(), {});
+    ASSERT_TRUE(file) << file.error().to_string();
+  }
   ASSERT_TRUE(machine_->fs().remove("/again").ok());
   ASSERT_TRUE(machine_->unmount().ok());
   check_clean();

@@ -1,4 +1,5 @@
-// MemoryMap: finding, overlap, listeners, and that unregistering waits for those who may have found it.
+// MemoryMap: finding, overlap, listeners, and that unregistering waits for those who may have found
+// it.
 #include "mem/memory_map.h"
 
 #include <gtest/gtest.h>
@@ -41,8 +42,12 @@ TEST_F(MemoryMapTest, FindsWhatLiesWhollyInside) {
   EXPECT_EQ(map_.find(base + 4096, 4096), *region);
   EXPECT_EQ(map_.find(base + 4096, 1), *region);
   EXPECT_EQ(map_.find(base + 8191, 1), *region);
-  for (const auto& [offset, bytes] : {std::pair<size_t, size_t>{4095, 1}, {4095, 2}, {8191, 2},
-                                      {8192, 1}, {4096, 4097}, {4097, ~size_t{0}}}) {
+  for (const auto& [offset, bytes] : {std::pair<size_t, size_t>{4095, 1},
+                                      {4095, 2},
+                                      {8191, 2},
+                                      {8192, 1},
+                                      {4096, 4097},
+                                      {4097, ~size_t{0}}}) {
     EXPECT_EQ(map_.find(base + offset, bytes), MemoryMap::kNotFound) << offset << " " << bytes;
   }
   EXPECT_TRUE(map_.unregister_region(*region).ok());
@@ -51,10 +56,9 @@ TEST_F(MemoryMapTest, FindsWhatLiesWhollyInside) {
 
 TEST_F(MemoryMapTest, RefusesOverlapEmptyAndTooMany) {
   ASSERT_TRUE(map_.register_region(part(4096, 4096)));
-  for (const auto& [offset, bytes] : {std::pair<size_t, size_t>{4096, 4096}, {0, 4097}, {8191, 9},
-                                      {5000, 1}, {0, 1 << 20}}) {
-    EXPECT_EQ(map_.register_region(part(offset, bytes)).error().code(),
-              StatusCode::already_exists);
+  for (const auto& [offset, bytes] :
+       {std::pair<size_t, size_t>{4096, 4096}, {0, 4097}, {8191, 9}, {5000, 1}, {0, 1 << 20}}) {
+    EXPECT_EQ(map_.register_region(part(offset, bytes)).error().code(), StatusCode::already_exists);
   }
   EXPECT_EQ(map_.register_region({}).error().code(), StatusCode::invalid_argument);
   EXPECT_EQ(map_.unregister_region(7).code(), StatusCode::not_found);
@@ -82,8 +86,8 @@ TEST_F(MemoryMapTest, TellsListeners) {
   map_.remove_listener(heard);
 }
 
-// Goal: unregistering waits for whoever is inside, not for whoever comes later; the region is hidden
-// meanwhile, and back after a timeout.
+// Goal: unregistering waits for whoever is inside, not for whoever comes later; the region is
+// hidden meanwhile, and back after a timeout.
 TEST_F(MemoryMapTest, WaitsForUsers) {
   const auto region = map_.register_region(part(0, 4096));
   MemoryUser user(map_);
@@ -103,8 +107,8 @@ TEST_F(MemoryMapTest, WaitsForUsers) {
   EXPECT_TRUE(gone);
 }
 
-// Goal: under constant use by several threads, nobody finds a region whose listener has been told of
-// its end, and unregistering is not starved.
+// Goal: under constant use by several threads, nobody finds a region whose listener has been told
+// of its end, and unregistering is not starved.
 TEST_F(MemoryMapTest, IsSafeUnderUse) {
   struct Alive final : MemoryListener {
     void region_added(const MemoryRegion& region) override { alive[region.index] = true; }

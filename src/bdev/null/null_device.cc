@@ -1,5 +1,5 @@
-// Reads leave the caller's memory as it is, which is why nothing is emulated on this device: what is
-// read is not what was written. Commands complete in reap(), all that were started before it.
+// Reads leave the caller's memory as it is, which is why nothing is emulated on this device: what
+// is read is not what was written. Commands complete in reap(), all that were started before it.
 #include "bdev/null/null_device.h"
 
 #include "base/try.h"

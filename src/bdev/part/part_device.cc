@@ -1,6 +1,6 @@
 // Each Io becomes one Io of the device below, further on by the slice's offset. Without size= the
-// slice reaches to the end of the device below and follows its resizing; with it, the slice stays as
-// it is and Ios beyond the shrunken end of the device below fail there. The device below is the
+// slice reaches to the end of the device below and follows its resizing; with it, the slice stays
+// as it is and Ios beyond the shrunken end of the device below fail there. The device below is the
 // part's alone.
 #include "bdev/part/part_device.h"
 

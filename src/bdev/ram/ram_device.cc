@@ -1,6 +1,7 @@
-// The memory is one private mapping: untouched blocks read as zeroes and cost nothing, and discarding
-// gives whole pages back. Commands are carried out in reap(), by the thread that polls. Two channels
-// may work at once; commands in flight on the same blocks are unordered, as on any device.
+// The memory is one private mapping: untouched blocks read as zeroes and cost nothing, and
+// discarding gives whole pages back. Commands are carried out in reap(), by the thread that polls.
+// Two channels may work at once; commands in flight on the same blocks are unordered, as on any
+// device.
 #include "bdev/ram/ram_device.h"
 
 #include <sys/mman.h>
@@ -9,7 +10,7 @@
 #include <cstring>
 
 #include "base/try.h"
-#include "bdev/io_cursor.h"
+#include "bdev/block_copy.h"
 #include "bdev/native.h"
 #include "bdev/scheme_table.h"
 #include "bdev/sized_uri.h"
@@ -67,13 +68,13 @@ StatusCode RamChannel::carry_out(Io& command) noexcept {
   if (command.op == Op::flush) return StatusCode::ok;
   const std::span<std::byte> blocks = device_.blocks(command.lba, command.block_count);
   switch (command.op) {
-    case Op::read: scatter(blocks, command.data, {}); return StatusCode::ok;
-    case Op::write: gather(command.data, {}, blocks); return StatusCode::ok;
+    case Op::read: read_blocks(blocks, command.data); return StatusCode::ok;
+    case Op::write: write_blocks(command.data, blocks); return StatusCode::ok;
     case Op::compare:
       return same(command.data, {}, blocks) ? StatusCode::ok : StatusCode::miscompare;
     case Op::copy: {
       const auto from = device_.blocks(command.copy_source, command.block_count);
-      std::memcpy(blocks.data(), from.data(), from.size());
+      copy_to_blocks(blocks.data(), from.data(), from.size());
       return StatusCode::ok;
     }
     case Op::write_zeroes:

@@ -217,18 +217,18 @@ bool UringChannel::sleep(Duration timeout) noexcept {
   limit.tv_sec = seconds.count();
   limit.tv_nsec = (bounded - seconds).count();
   io_uring_cqe* completion = nullptr;
-  after_submit(io_uring_submit_and_wait_timeout(ring_->get(), &completion, 1, &limit, nullptr));
+  const int result =
+      io_uring_submit_and_wait_timeout(ring_->get(), &completion, 1, &limit, nullptr);
+  after_submit(result);
+  if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(bounded, kPauseWithoutMemory));
   return true;
 }
 
 void UringChannel::after_submit(int result) noexcept {
-  if (result >= 0 || result == -ETIME || result == -EINTR) return;
-  if (result == -EAGAIN || result == -EBUSY) {
-    // The kernel is short of memory; what is in the queue goes with the next poll.
-    sleep_for(kPauseWithoutMemory);
-    return;
-  }
-  fail_unsubmitted(-result);
+  // Short of memory, the kernel takes what is in the queue later: the next poll offers it again.
+  const bool transient =
+      result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY;
+  if (result < 0 && !transient) fail_unsubmitted(-result);
 }
 
 // The kernel takes nothing any more (a seccomp filter, for one): what it has not taken must still

@@ -39,7 +39,7 @@ class KeepingLog : public LogSink {
 class Pages {
  public:
   Pages(size_t bytes, int value) : bytes_(bytes) {
-    data_ = static_cast<std::byte*>(std::aligned_alloc(4096, bytes));
+    data_ = static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) & ~size_t{4095}));
     fill(value);
   }
   ~Pages() { std::free(data_); }

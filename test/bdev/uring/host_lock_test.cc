@@ -75,6 +75,7 @@ TEST_F(HostLock, OneOfTwoCreatorsWins) {
   for (int round = 0; round < 20; ++round) {
     const std::string uri = file_uri("size=1M", "new" + std::to_string(round));
     std::vector<std::unique_ptr<ChildProcess>> children;
+    children.reserve(3);
     for (int i = 0; i < 3; ++i) {
       children.push_back(std::make_unique<ChildProcess>([this, uri](const auto&) {
         make_context();
