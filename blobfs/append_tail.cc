@@ -50,7 +50,8 @@ size_t AppendTail::append(std::span<const std::byte> bytes) {
 
 void AppendTail::copy_out(uint64_t offset, std::span<std::byte> out) const {
   if (out.empty()) return;
-  BASALT_CHECK(!empty() && offset >= begin() && offset + out.size() <= end(), "bytes are in the tail");
+  BASALT_CHECK(!empty() && offset >= begin() && offset + out.size() <= end(),
+               "bytes are in the tail");
   size_t index = (offset - begin()) / capacity_;
   while (!out.empty()) {
     const Piece& piece = pieces_[index++];

@@ -13,11 +13,11 @@ namespace basalt::blobfs {
 struct AsyncReads::Lane {
   std::unique_ptr<Channel> channel;
   bool in_use = false;
-  unsigned outstanding = 0;   // reads, not Ios; guarded by mutex_
+  unsigned outstanding = 0;  // reads, not Ios; guarded by mutex_
 };
 
-// A started read. Its Ios belong to the lane's channel until `left` is 0; `left` and `code` are changed
-// only by the lane's user.
+// A started read. Its Ios belong to the lane's channel until `left` is 0; `left` and `code` are
+// changed only by the lane's user.
 struct AsyncReads::Pending {
   struct Part {
     Io io;
@@ -29,17 +29,17 @@ struct AsyncReads::Pending {
   blob::Blob* blob = nullptr;
   blob::IoGate::Token token{};
   IoBuffers::Lease buffer;
-  std::vector<std::unique_ptr<Part>> parts;   // kept for reuse
+  std::vector<std::unique_ptr<Part>> parts;  // kept for reuse
   size_t part_count = 0;
   size_t left = 0;
-  bool complete = false;                      // guarded by mutex_
+  bool complete = false;  // guarded by mutex_
   StatusCode code = StatusCode::ok;
   Status status;
-  uint64_t begin = 0;                         // of the aligned range on the device
+  uint64_t begin = 0;  // of the aligned range on the device
   uint64_t length = 0;
   uint64_t generation = 0;
-  uint64_t offset = 0;                        // of `rest` in the file
-  std::span<std::byte> rest;                  // still to come from the device
+  uint64_t offset = 0;        // of `rest` in the file
+  std::span<std::byte> rest;  // still to come from the device
 };
 
 AsyncReads::AsyncReads(Core& core) : core_(core) {}
@@ -80,7 +80,8 @@ AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
   while (true) {
     Lane* best = nullptr;
     for (auto& lane : lanes_) {
-      if (!lane->in_use && (best == nullptr || lane->outstanding < best->outstanding)) best = lane.get();
+      if (!lane->in_use && (best == nullptr || lane->outstanding < best->outstanding))
+        best = lane.get();
     }
     if (best != nullptr) return best;
     if (lanes_.size() < kMaxLanes) {
@@ -96,12 +97,12 @@ AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
   }
 }
 
-// Builds and sends the Ios for [offset, offset + length) of the blob; false when nothing was sent and
-// the caller has to read by himself.
+// Builds and sends the Ios for [offset, offset + length) of the blob; false when nothing was sent
+// and the caller has to read by himself.
 bool AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length) {
   pending.token = blob.gate().enter();
   pending.blob = &blob;
-  std::memset(pending.buffer.span().data(), 0, length);   // what is unmapped or unwritten
+  std::memset(pending.buffer.span().data(), 0, length);  // what is unmapped or unwritten
   pending.part_count = 0;
   const uint64_t unit = core_.device_block_bytes;
   const uint64_t first = offset / kBlock, last = round_up(offset + length, kBlock) / kBlock;
@@ -152,7 +153,7 @@ void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
   read.done = false;
   read.length = 0;
   const uint64_t size = inode->size.load(std::memory_order_acquire);
-  pending->complete = true;   // unless something has to come from the device
+  pending->complete = true;  // unless something has to come from the device
   if (read.offset >= size) return;
   read.length = std::min<uint64_t>(read.buffer.size(), size - read.offset);
   const auto out = read.buffer.first(read.length);
@@ -160,14 +161,16 @@ void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
   uint64_t offset = read.offset;
   const bool cached = inode->kind == InodeKind::table && core_.cache.enabled();
   if (cached && device_end > offset) {
-    offset += core_.cache.read(inode->id, offset, out.first(device_end - offset), PageCache::Touch::reuse);
+    offset += core_.cache.read(inode->id, offset, out.first(device_end - offset),
+                               PageCache::Touch::reuse);
   }
   if (offset >= device_end) return;
   const auto rest = out.subspan(offset - read.offset, device_end - offset);
   bool sent = false;
   {
     MutexLock lock(inode->mutex);
-    const bool plain = inode->kind == InodeKind::table && !inode->no_async && inode->open_data(core_).ok();
+    const bool plain =
+        inode->kind == InodeKind::table && !inode->no_async && inode->open_data(core_).ok();
     // Counted before the lock goes, so that drain() sees a read that is about to be sent.
     if (plain) inode->reads_in_flight.fetch_add(1);
     lock.unlock();
@@ -208,11 +211,12 @@ void AsyncReads::hand_over(AsyncRead& read) {
   auto* pending = static_cast<Pending*>(read.impl);
   read.status = pending->status;
   if (pending->code != StatusCode::ok) {
-    read.status = Status(pending->code, "table " + std::to_string(pending->inode->id) + ": read bytes at " +
-                                            std::to_string(pending->offset));
+    read.status = Status(pending->code, "table " + std::to_string(pending->inode->id) +
+                                            ": read bytes at " + std::to_string(pending->offset));
   } else if (!pending->rest.empty()) {
     const auto raw = pending->buffer.first(pending->length);
-    std::memcpy(pending->rest.data(), raw.data() + (pending->offset - pending->begin), pending->rest.size());
+    std::memcpy(pending->rest.data(), raw.data() + (pending->offset - pending->begin),
+                pending->rest.size());
     if (core_.cache.enabled()) {
       core_.cache.insert(pending->inode->id, pending->begin / kBlock, raw,
                          pending->inode->cache_generation, pending->generation);
@@ -235,7 +239,8 @@ Status AsyncReads::wait(std::span<AsyncRead* const> reads, size_t min_done) {
         continue;
       }
       auto* pending = static_cast<Pending*>(read->impl);
-      if (pending == nullptr) return {StatusCode::invalid_argument, "wait_reads: a read was never started"};
+      if (pending == nullptr)
+        return {StatusCode::invalid_argument, "wait_reads: a read was never started"};
       MutexLock lock(mutex_);
       if (pending->complete) {
         lock.unlock();

@@ -1,8 +1,9 @@
 // Verification and inspection of an unmounted file system: FileSystem::check and FileSystem::dump.
 //
-// On top of what the blob store verifies about itself: every catalog entry decodes, every name leads to an
-// inode of its kind and every inode is reached by as many names as it says, directories form one tree, every
-// file has a blob and every blob a file, and every byte of every log can be read. Nothing is written.
+// On top of what the blob store verifies about itself: every catalog entry decodes, every name
+// leads to an inode of its kind and every inode is reached by as many names as it says, directories
+// form one tree, every file has a blob and every blob a file, and every byte of every log can be
+// read. Nothing is written.
 #include "base/try.h"
 #include "blobfs/async_reads.h"
 #include "blobfs/core.h"
@@ -53,7 +54,8 @@ class NameChecker {
         }
       } else if (parse_inode_key(key, id)) {
         const auto record = decode_inode(id, value);
-        record ? void(inodes_.emplace(id, *record)) : problem(std::string(record.error().message()));
+        record ? void(inodes_.emplace(id, *record))
+               : problem(std::string(record.error().message()));
       } else if (parse_entry_key(key, id, name)) {
         const auto entry = decode_entry(id, name, value);
         entry ? entries_.push_back({id, std::string(name), *entry})
@@ -81,7 +83,8 @@ class NameChecker {
         continue;
       }
       const bool is_directory = inode->second.kind == InodeKind::directory;
-      if (is_directory != named.entry.is_directory) problem(where + "says another kind than its inode");
+      if (is_directory != named.entry.is_directory)
+        problem(where + "says another kind than its inode");
       if (is_directory && inode->second.parent != named.directory) {
         problem(where + "is a directory whose parent is said to be " +
                 std::to_string(inode->second.parent));
@@ -124,7 +127,8 @@ class NameChecker {
     BASALT_TRY(store_.for_each_blob([&](BlobId id, const blob::BlobInfo&) {
       blobs.insert(id.value);
       const auto inode = inodes_.find(id.value);
-      if (inode == inodes_.end() || inode->second.kind == InodeKind::directory) strays.push_back(id.value);
+      if (inode == inodes_.end() || inode->second.kind == InodeKind::directory)
+        strays.push_back(id.value);
       return true;
     }));
     for (const auto& [id, record] : inodes_) {
@@ -198,7 +202,8 @@ Status check_names(Context& context, Device& device, CheckReport& report,
 
 std::string describe(uint64_t id, const InodeRecord& record) {
   std::string line = "inode " + std::to_string(id) + ": ";
-  if (record.kind == InodeKind::directory) return line + "directory, parent " + std::to_string(record.parent);
+  if (record.kind == InodeKind::directory)
+    return line + "directory, parent " + std::to_string(record.parent);
   line += record.kind == InodeKind::log ? "log" : "table";
   line += ", " + std::to_string(record.length) + " B, links " + std::to_string(record.links) +
           ", modified " + std::to_string(record.modified_us) + " us, lifetime " +
@@ -236,7 +241,8 @@ std::string describe_entry(std::string_view key, std::string_view value) {
 
 namespace basalt {
 
-Result<CheckReport> FileSystem::check(Context& context, Device& device, void (*progress)(double fraction)) {
+Result<CheckReport> FileSystem::check(Context& context, Device& device,
+                                      void (*progress)(double fraction)) {
   BASALT_TRY_ASSIGN(const Claim claim, device.claim(ClaimMode::read_only, "Basalt check"));
   const auto part = [progress](double from, double to) {
     return [progress, from, to](double fraction) {

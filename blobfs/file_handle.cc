@@ -76,7 +76,8 @@ FileHandle::~FileHandle() {
   if (!closed_.load()) {
     LogSink& log = core_.context.log();
     if (const Status status = close(); !status.ok()) {
-      log.log(LogLevel::error, "blobfs", "close file " + std::to_string(id_) + ": " + status.to_string());
+      log.log(LogLevel::error, "blobfs",
+              "close file " + std::to_string(id_) + ": " + status.to_string());
     }
   }
   let_go();
@@ -86,7 +87,7 @@ void FileHandle::let_go() {
   if (!inode_) return;
   final_size_ = inode_->size.load();
   inode_.reset();
-  count_.open.fetch_sub(1);   // from here on the file system may be gone
+  count_.open.fetch_sub(1);  // from here on the file system may be gone
 }
 
 Status FileHandle::begin(Origin origin) {
@@ -125,7 +126,8 @@ Status FileHandle::check_open() const {
 Status FileHandle::check_writable() const {
   BASALT_TRY(check_open());
   if (mode_ == OpenMode::read_write) return {};
-  return {StatusCode::read_only, "file " + std::to_string(id_) + ": this handle was opened for reading"};
+  return {StatusCode::read_only,
+          "file " + std::to_string(id_) + ": this handle was opened for reading"};
 }
 
 Result<size_t> FileHandle::read(uint64_t offset, std::span<std::byte> buffer, Caching caching) {

@@ -28,14 +28,15 @@ Status open_blocks(const LogIdentity& log, std::span<const std::byte> blocks, ui
   for (uint64_t block = first_block; !out.empty(); ++block) {
     const uint64_t position = log.shape.position_of(block);
     const auto opened = open_block(
-        log, position, blocks.subspan((block - first_block) * log.shape.block_bytes, log.shape.block_bytes));
+        log, position,
+        blocks.subspan((block - first_block) * log.shape.block_bytes, log.shape.block_bytes));
     const uint64_t skip = offset - position;
     const size_t count = std::min<uint64_t>(out.size(), payload - skip);
     if (!opened || opened->payload.size() < skip + count) {
       return {StatusCode::corruption,
               "log " + std::to_string(log.file_id) + ": block " + std::to_string(block) + " (" +
-                  std::to_string(log.shape.block_bytes) + " B, bytes from " + std::to_string(position) +
-                  ") is damaged or missing"};
+                  std::to_string(log.shape.block_bytes) + " B, bytes from " +
+                  std::to_string(position) + ") is damaged or missing"};
     }
     std::memcpy(out.data(), opened->payload.data() + skip, count);
     out = out.subspan(count);
@@ -149,7 +150,8 @@ uint64_t read_tail(OpenInode& inode, uint64_t offset, std::span<std::byte> out) 
   const uint64_t from = std::max(offset, inode.tail.begin());
   const auto part = out.subspan(from - offset);
   // Only a truncation beside this read makes the tail shorter than the size that was seen.
-  const size_t there = std::min<uint64_t>(part.size(), inode.tail.end() - std::min(from, inode.tail.end()));
+  const size_t there =
+      std::min<uint64_t>(part.size(), inode.tail.end() - std::min(from, inode.tail.end()));
   inode.tail.copy_out(from, part.first(there));
   std::memset(part.data() + there, 0, part.size() - there);
   return from;
@@ -204,8 +206,8 @@ void read_file_batch(Core& core, OpenInode& inode, Readahead& readahead,
   struct Miss {
     ReadRequest* request;
     IoBuffers::Lease buffer;
-    uint64_t begin;      // of the aligned range that is read
-    uint64_t offset;     // of the bytes wanted
+    uint64_t begin;   // of the aligned range that is read
+    uint64_t offset;  // of the bytes wanted
     std::span<std::byte> out;
   };
   std::vector<Miss> misses;
@@ -230,7 +232,8 @@ void read_file_batch(Core& core, OpenInode& inode, Readahead& readahead,
     const uint64_t device_end = read_tail(inode, request.offset, out);
     uint64_t offset = request.offset;
     if (cached && device_end > offset) {
-      offset += core.cache.read(inode.id, offset, out.first(device_end - offset), PageCache::Touch::reuse);
+      offset += core.cache.read(inode.id, offset, out.first(device_end - offset),
+                                PageCache::Touch::reuse);
     }
     if (offset >= device_end) continue;
     const uint64_t begin = round_down(offset, unit);
@@ -253,9 +256,11 @@ void read_file_batch(Core& core, OpenInode& inode, Readahead& readahead,
       continue;
     }
     if (cached) {
-      core.cache.insert(inode.id, miss.begin / kBlock, reads[i].buffer, inode.cache_generation, generation);
+      core.cache.insert(inode.id, miss.begin / kBlock, reads[i].buffer, inode.cache_generation,
+                        generation);
     }
-    std::memcpy(miss.out.data(), reads[i].buffer.data() + (miss.offset - miss.begin), miss.out.size());
+    std::memcpy(miss.out.data(), reads[i].buffer.data() + (miss.offset - miss.begin),
+                miss.out.size());
   }
 }
 

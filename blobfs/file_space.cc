@@ -24,7 +24,8 @@ uint64_t mapped_end(Core& core, OpenInode& inode, uint64_t from) {
 Status apply_allocation(Core& core, OpenInode& inode, uint64_t from, uint64_t end) {
   const uint64_t first = from / kBlock;
   blob::Transaction txn;
-  BASALT_TRY(core.store.allocate(txn, BlobId{inode.id}, {first, round_up(end, kBlock) / kBlock - first}));
+  BASALT_TRY(
+      core.store.allocate(txn, BlobId{inode.id}, {first, round_up(end, kBlock) / kBlock - first}));
   if (txn.empty()) return {};
   BASALT_TRY_ASSIGN(inode.meta_ticket, core.store.apply(txn));
   return {};
@@ -77,7 +78,8 @@ bool has_space_beyond(Core& core, OpenInode& inode, uint64_t end) {
   return !core.store.extents(*inode.blob, {first, kFarBlocks}).empty();
 }
 
-Result<blob::BlockRange> free_beyond(Core& core, OpenInode& inode, blob::Transaction& txn, uint64_t end) {
+Result<blob::BlockRange> free_beyond(Core& core, OpenInode& inode, blob::Transaction& txn,
+                                     uint64_t end) {
   BASALT_TRY(inode.open_data(core));
   const uint64_t first = round_up(end, kBlock) / kBlock;
   const std::vector<blob::Extent> extents = core.store.extents(*inode.blob, {first, kFarBlocks});

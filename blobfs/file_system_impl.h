@@ -1,8 +1,7 @@
 // FileSystemImpl: a mounted file system; ties the rooms together.
 //
-// Owns the device, its claim, the blob store and what blobfs keeps in memory. Mounting and recovery are in
-// mount.cc, everything else in file_system.cc.
-// Threads: any.
+// Owns the device, its claim, the blob store and what blobfs keeps in memory. Mounting and recovery
+// are in mount.cc, everything else in file_system.cc. Threads: any.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -15,6 +14,7 @@
 #include "blobfs/tail_replay.h"
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,7 +23,8 @@ namespace basalt::blobfs {
 
 class FileSystemImpl final : public FileSystem {
  public:
-  static Result<std::unique_ptr<FileSystemImpl>> mount(Context& context, std::unique_ptr<Device> device,
+  static Result<std::unique_ptr<FileSystemImpl>> mount(Context& context,
+                                                       std::unique_ptr<Device> device,
                                                        const MountOptions& options);
   ~FileSystemImpl() override;
 
@@ -72,7 +73,8 @@ class FileSystemImpl final : public FileSystem {
   // file_system.cc
   Status check_mounted();
   Status check_writable();
-  Result<std::unique_ptr<File>> make_handle(InodeRef inode, OpenMode mode, FileHandle::Origin origin);
+  Result<std::unique_ptr<File>> make_handle(InodeRef inode, OpenMode mode,
+                                            FileHandle::Origin origin);
   Status sync_open_files();
 
   Context& context_;
@@ -90,11 +92,12 @@ class FileSystemImpl final : public FileSystem {
   std::vector<TailImage> kept_;          // oldest first; during recovery
   std::vector<std::string> kept_paths_;  // their files, to remove
   TailId predecessor_{};                 // of the youngest kept tail
+  std::optional<TailBinding> useless_;   // the last opening's tail, if it is not replayed
   bool tail_refused_ = false;            // the store cannot be built on what was kept
 
   std::atomic<bool> mounted_{false};
   Mutex locks_mutex_;
-  std::set<std::string> locks_;          // advisory, by path
+  std::set<std::string> locks_;  // advisory, by path
 };
 
 }  // namespace basalt::blobfs

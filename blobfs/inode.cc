@@ -88,7 +88,8 @@ Result<InodeRecord> decode_inode(uint64_t id, std::string_view value) {
   std::memcpy(&raw, value.data(), sizeof raw);
   if (raw.version != kNamesVersion) {
     return error(StatusCode::unsupported, "inode " + std::to_string(id) + ": record version " +
-                                              std::to_string(raw.version) + ", this program knows 1");
+                                              std::to_string(raw.version) +
+                                              ", this program knows 1");
   }
   if (raw.kind < 1 || raw.kind > 3) return bad_inode(id, "kind " + std::to_string(raw.kind));
   if ((raw.flags & ~kOpenLog) != 0) return bad_inode(id, "unknown flags");
@@ -138,8 +139,8 @@ Result<Entry> decode_entry(uint64_t directory, std::string_view name, std::strin
 Status check_file_system_record(std::string_view value) {
   RawFileSystem raw;
   if (value.size() != sizeof raw) {
-    return {StatusCode::corruption, "file system record has " + std::to_string(value.size()) +
-                                        " bytes, expected 12"};
+    return {StatusCode::corruption,
+            "file system record has " + std::to_string(value.size()) + " bytes, expected 12"};
   }
   std::memcpy(&raw, value.data(), sizeof raw);
   if (raw.version != kNamesVersion) {

@@ -1,7 +1,7 @@
 // Inode and directory records as they stand in the store's catalog; twin of docs/format/names.md.
 //
-// Encoding and validated decoding of keys and values; pure functions. Keys hold big-endian integers,
-// so that catalog order is numeric; values little-endian.
+// Encoding and validated decoding of keys and values; pure functions. Keys hold big-endian
+// integers, so that catalog order is numeric; values little-endian.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -29,9 +29,9 @@ inline FileKind to_file_kind(InodeKind kind) {
 // The value of an `I` entry.
 struct RawInode {
   uint8_t version;
-  uint8_t kind;        // InodeKind
+  uint8_t kind;  // InodeKind
   uint8_t lifetime;
-  uint8_t flags;       // kOpenLog
+  uint8_t flags;  // kOpenLog
   le32 links;
   le64 modified_us;
   le64 length;
@@ -44,7 +44,7 @@ inline constexpr uint8_t kOpenLog = 1;
 
 // The value of a `D` entry.
 struct RawEntry {
-  uint8_t kind;        // 1 file, 2 directory
+  uint8_t kind;  // 1 file, 2 directory
   le64 id;
 };
 static_assert(sizeof(RawEntry) == 9 && std::has_unique_object_representations_v<RawEntry>);
@@ -59,13 +59,13 @@ static_assert(sizeof(RawFileSystem) == 12);
 struct InodeRecord {
   InodeKind kind = InodeKind::table;
   uint8_t lifetime = 0;
-  bool open_log = false;       // a log that was opened for writing and not cleanly closed
+  bool open_log = false;  // a log that was opened for writing and not cleanly closed
   uint32_t links = 1;
-  uint64_t modified_us = 0;    // since 1970-01-01 UTC
-  uint64_t length = 0;         // journaled; a lower bound if open_log
+  uint64_t modified_us = 0;  // since 1970-01-01 UTC
+  uint64_t length = 0;       // journaled; a lower bound if open_log
   uint32_t log_epoch = 0;
-  uint32_t sealed_bytes = 0;   // size of a sealed block
-  uint64_t parent = 0;         // directories
+  uint32_t sealed_bytes = 0;  // size of a sealed block
+  uint64_t parent = 0;        // directories
   friend bool operator==(const InodeRecord&, const InodeRecord&) = default;
 };
 

@@ -1,8 +1,8 @@
 // IoBuffers: aligned buffers for transfers, kept for reuse.
 //
-// A buffer is taken for one operation and given back when its Lease ends. A few of each size are kept
-// in slots spread over the cores and exchanged without a lock; beyond those the heap serves. Aligned to
-// 4 KiB; the content is whatever it was.
+// A buffer is taken for one operation and given back when its Lease ends. A few of each size are
+// kept in slots spread over the cores and exchanged without a lock; beyond those the heap serves.
+// Aligned to 4 KiB; the content is whatever it was.
 #pragma once
 
 #include <array>
@@ -26,8 +26,7 @@ class IoBuffers {
   class Lease {
    public:
     Lease() = default;
-    Lease(Lease&& other) noexcept
-        : owner_(other.owner_), bytes_(std::exchange(other.bytes_, {})) {}
+    Lease(Lease&& other) noexcept : owner_(other.owner_), bytes_(std::exchange(other.bytes_, {})) {}
     Lease& operator=(Lease&& other) noexcept {
       std::swap(owner_, other.owner_);
       std::swap(bytes_, other.bytes_);

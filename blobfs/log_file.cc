@@ -15,8 +15,8 @@ constexpr uint64_t kMaxWriteBytes = 512 * 1024;
 
 enum class Durably : bool { no, yes };
 
-// A block larger than what the device writes in one piece: the acknowledged partial block is never the
-// one overwritten.
+// A block larger than what the device writes in one piece: the acknowledged partial block is never
+// the one overwritten.
 bool alternates(const Core& core, const OpenInode& inode) {
   return inode.shape.block_bytes > core.atomic_bytes;
 }
@@ -59,8 +59,8 @@ void wrote_up_to(OpenInode& inode, uint64_t end) {
   inode.publish_tail();
 }
 
-// The partial block on the device, of which a version is acknowledged, gets a newer version or becomes
-// full, as docs/format/log.md ("The partial tail") says.
+// The partial block on the device, of which a version is acknowledged, gets a newer version or
+// becomes full, as docs/format/log.md ("The partial tail") says.
 Status rewrite_alternating(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target) {
   const uint64_t block = inode.shape.block_of(inode.written);
   const uint64_t from = inode.shape.position_of(block);
@@ -112,7 +112,8 @@ InodeRecord new_log_record(Core& core) {
   InodeRecord record;
   record.kind = InodeKind::log;
   record.open_log = true;
-  record.sealed_bytes = core.atomic_bytes >= kBlock ? kBlock : std::max(core.device_block_bytes, 512u);
+  record.sealed_bytes =
+      core.atomic_bytes >= kBlock ? kBlock : std::max(core.device_block_bytes, 512u);
   // Not 1: a creation lost with the power may leave blocks behind, and its id be given again.
   record.log_epoch = std::max<uint32_t>(1, static_cast<uint32_t>(core.store.identity().epoch));
   return record;
@@ -158,7 +159,8 @@ Status sync_log(Core& core, OpenInode& inode) {
   MutexLock lock(inode.mutex);
   const uint64_t target = inode.size.load(std::memory_order_relaxed);
   BASALT_TRY(inode.damage);
-  while (inode.error.ok() && inode.durable < target) {
+  // A truncation meanwhile leaves less to wait for.
+  while (inode.error.ok() && inode.durable < std::min(target, inode.size.load())) {
     if (inode.writing) {
       inode.changed.wait(lock);
       continue;
@@ -181,10 +183,11 @@ Status begin_log_epoch(Core& core, OpenInode& inode) {
   record.open_log = true;
   ++record.log_epoch;
   if (record.log_epoch == 0) {
-    return {StatusCode::too_large, "log " + std::to_string(inode.id) + ": its epochs are used up; copy it"};
+    return {StatusCode::too_large,
+            "log " + std::to_string(inode.id) + ": its epochs are used up; copy it"};
   }
   blob::Transaction txn;
-  txn.require_data_flush();   // the length is claimed as durable
+  txn.require_data_flush();  // the length is claimed as durable
   if (!inode.unlinked) txn.catalog_put(inode_key(inode.id), encode(record));
   if (!txn.empty()) {
     BASALT_TRY_ASSIGN(inode.epoch_ticket, core.store.apply(txn));
@@ -231,8 +234,8 @@ Status truncate_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t leng
     txn.set_size(BlobId{inode.id}, round_up(used, kBlock));
     BASALT_TRY_ASSIGN(rest, free_beyond(core, inode, txn, used));
   }
-  // The chunks go first: replayed after this transaction they would bring the bytes back. Until it is
-  // applied the bytes are on the device, where the search for the end finds them.
+  // The chunks go first: replayed after this transaction they would bring the bytes back. Until it
+  // is applied the bytes are on the device, where the search for the end finds them.
   inode.tail.release_all();
   inode.publish_tail();
   if (!txn.empty()) {

@@ -15,13 +15,13 @@ namespace basalt::blobfs {
 inline constexpr uint16_t kSealedVersion = 1;
 
 struct SealedHeader {
-  le32 crc;           // of the header from `length` on and of `length` payload bytes: tears, rot
-  le16 length;        // payload bytes used, 1 … payload size
+  le32 crc;     // of the header from `length` on and of `length` payload bytes: tears, rot
+  le16 length;  // payload bytes used, 1 … payload size
   le16 version;
-  le64 file_id;       // a block of another file in reused space
-  le64 position;      // of the first payload byte in the file: misdirected and stale blocks
-  le32 epoch;         // blocks from before a recovery, a truncation or another opening
-  le32 durable_lag;   // position + length − the length known durable: a hole is no end
+  le64 file_id;      // a block of another file in reused space
+  le64 position;     // of the first payload byte in the file: misdirected and stale blocks
+  le32 epoch;        // blocks from before a recovery, a truncation or another opening
+  le32 durable_lag;  // position + length − the length known durable: a hole is no end
 };
 static_assert(sizeof(SealedHeader) == 32 && offsetof(SealedHeader, position) == 16 &&
               std::has_unique_object_representations_v<SealedHeader>);

@@ -65,7 +65,8 @@ void LogEndSearch::take(std::span<const std::byte> block, std::span<const std::b
 
 void LogEndSearch::settle(const OpenedBlock* own, const OpenedBlock* displaced) {
   found_ = true;
-  displaced_ = displaced != nullptr && (own == nullptr || displaced->payload.size() > own->payload.size());
+  displaced_ =
+      displaced != nullptr && (own == nullptr || displaced->payload.size() > own->payload.size());
   const OpenedBlock* last = displaced_ ? displaced : own;
   if (last == nullptr) return;  // ends with the block before
   last_payload_.assign(last->payload.begin(), last->payload.end());

@@ -51,9 +51,10 @@ Status replace_last_block(Core& core, OpenInode& inode, const LogEndSearch& sear
   const uint64_t position = search.end() - search.last_payload().size();
   const IoBuffers::Lease buffer = core.buffers.take(inode.shape.block_bytes);
   const auto block = buffer.first(inode.shape.block_bytes);
-  seal_block(inode.shape, {inode.id, inode.record.log_epoch, 0}, position, search.last_payload(), block);
-  return core.store.write(*inode.blob, inode.shape.blob_offset(inode.shape.block_of(position)), block,
-                          blob::Unwritten::raw);
+  seal_block(inode.shape, {inode.id, inode.record.log_epoch, 0}, position, search.last_payload(),
+             block);
+  return core.store.write(*inode.blob, inode.shape.blob_offset(inode.shape.block_of(position)),
+                          block, blob::Unwritten::raw);
 }
 
 // The record says the end, in a new epoch: nothing left beyond it can pass for later bytes.
@@ -63,7 +64,7 @@ Status journal_end(Core& core, OpenInode& inode) {
   record.open_log = false;
   ++record.log_epoch;
   blob::Transaction txn;
-  txn.require_data_flush();   // what was found may be in the device's cache only
+  txn.require_data_flush();  // what was found may be in the device's cache only
   txn.catalog_put(inode_key(inode.id), encode(record));
   const uint64_t used = inode.shape.blob_offset(inode.shape.block_count(size));
   txn.set_size(BlobId{inode.id}, round_up(used, kBlock));

@@ -10,7 +10,8 @@ namespace basalt::blobfs {
 
 void seal_block(const LogShape& shape, const SealOptions& options, uint64_t position,
                 std::span<const std::byte> payload, std::span<std::byte> block) {
-  BASALT_CHECK(!payload.empty() && payload.size() <= shape.payload(), "a block has 1 … payload bytes");
+  BASALT_CHECK(!payload.empty() && payload.size() <= shape.payload(),
+               "a block has 1 … payload bytes");
   BASALT_CHECK(block.size() == shape.block_bytes, "a sealed block has the file's block size");
   const uint64_t end = position + payload.size();
   const uint64_t lag = end - std::min(end, options.durable);

@@ -1,10 +1,11 @@
-// Making and mounting a file system: opening the store, replaying a killed process's tail, unmounting.
+// Making and mounting a file system: opening the store, replaying a killed process's tail,
+// unmounting.
 //
-// Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this boot and
-// did not end cleanly, is read; a tail of our own is made; the store is taken over; the kept transactions
-// and the kept bytes are replayed and made durable, and only then is the old tail removed. Killed at any
-// point, the next mount finds what it needs: before the store is taken over the old tail, after it ours,
-// which names the old one as its predecessor.
+// Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this
+// boot and did not end cleanly, is read; a tail of our own is made; the store is taken over; the
+// kept transactions and the kept bytes are replayed and made durable, and only then is the old tail
+// removed. Killed at any point, the next mount finds what it needs: before the store is taken over
+// the old tail, after it ours, which names the old one as its predecessor.
 #include "base/check.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
@@ -57,8 +58,8 @@ std::unique_ptr<Device> FileSystemImpl::give_up() {
   inodes_.reset();
   reads_.reset();
   core_.reset();
-  // Nothing more is written, above all no clean end: what was kept stays for the next attempt, and so
-  // does our own tail, which holds what was replayed so far.
+  // Nothing more is written, above all no clean end: what was kept stays for the next attempt, and
+  // so does our own tail, which holds what was replayed so far.
   if (store_) store_->abandon();
   store_.reset();
   tail_.reset();
@@ -89,15 +90,17 @@ Status FileSystemImpl::bring_up() {
 
 Status FileSystemImpl::open_store() {
   const bool writer = options_.mode == OpenMode::read_write;
-  BASALT_TRY_ASSIGN(claim_, device_->claim(writer ? ClaimMode::exclusive_writer : ClaimMode::read_only,
-                                           "Basalt file system"));
+  BASALT_TRY_ASSIGN(claim_,
+                    device_->claim(writer ? ClaimMode::exclusive_writer : ClaimMode::read_only,
+                                   "Basalt file system"));
   blob::StoreOptions options;
   options.mode = options_.mode;
   options.metadata_cache_bytes = options_.metadata_cache_bytes;
   options.discard = options_.discard;
   options.before_takeover = [this](const blob::StoreIdentity& identity) {
     if (!tail_refused_) find_tails(identity);
-    return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity) : Status{};
+    return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity)
+                                                                     : Status{};
   };
   auto store = blob::BlobStore::open(context_, *device_, options);
   if (!store) {
@@ -109,9 +112,11 @@ Status FileSystemImpl::open_store() {
   const std::vector<std::string>& notes = store_->recovery_notes();
   notes_.insert(notes_.begin(), notes.begin(), notes.end());
   const blob::StoreIdentity& identity = store_->identity();
-  if (!writer && identity.previous_open_was_writer && identity.previous_boot_id == context_.boot_id()) {
-    note("the store was not closed: what its last process kept in shared memory is not seen by a "
-         "read-only mount");
+  if (!writer && identity.previous_open_was_writer &&
+      identity.previous_boot_id == context_.boot_id()) {
+    note(
+        "the store was not closed: what its last process kept in shared memory is not seen by a "
+        "read-only mount");
   }
   return {};
 }
@@ -128,13 +133,17 @@ Result<TailImage> FileSystemImpl::load_tail(const TailBinding& binding) {
 void FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
   kept_.clear();
   kept_paths_.clear();
-  if (!identity.previous_open_was_writer || identity.previous_boot_id != context_.boot_id()) return;
+  if (!identity.previous_open_was_writer) return;
   TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
+  useless_ = binding;
+  if (identity.previous_boot_id != context_.boot_id()) return;
   while (kept_.size() < kMaxTailChain) {
     Result<TailImage> image = load_tail(binding);
     if (!image) {
-      note("the store was not closed, on this boot, and no shared-memory tail of it can be replayed (" +
-           image.error().to_string() + "); recovered as after power loss");
+      note(
+          "the store was not closed, on this boot, and no shared-memory tail of it can be replayed "
+          "(" +
+          image.error().to_string() + "); recovered as after power loss");
       break;
     }
     if (kept_.empty()) predecessor_ = binding.open_id;
@@ -148,9 +157,10 @@ void FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
 }
 
 Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
-  if (tail_) tail_->remove();   // of an attempt with the other superblock
+  if (tail_) tail_->remove();  // of an attempt with the other superblock
   const TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
-  BASALT_TRY_ASSIGN(tail_, SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
+  BASALT_TRY_ASSIGN(tail_,
+                    SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
   return {};
 }
 
@@ -158,14 +168,15 @@ Status FileSystemImpl::replay_transactions() {
   for (const TailImage& image : kept_) {
     for (const KeptTransaction& kept : image.transactions()) {
       const uint64_t last = store_->last_ticket().value;
-      if (kept.ticket <= last) continue;   // in the journal already
+      if (kept.ticket <= last) continue;  // in the journal already
       if (kept.ticket != last + 1) {
-        note("shared-memory tail: transaction " + std::to_string(kept.ticket) + " does not follow " +
-             std::to_string(last) + "; it and those after it were left out");
+        note("shared-memory tail: transaction " + std::to_string(kept.ticket) +
+             " does not follow " + std::to_string(last) + "; it and those after it were left out");
         return {};
       }
       const Status status = store_->replay_kept(blob::Ticket{kept.ticket}, kept.bytes);
-      if (status.code() == StatusCode::corruption || status.code() == StatusCode::invalid_argument) {
+      if (status.code() == StatusCode::corruption ||
+          status.code() == StatusCode::invalid_argument) {
         note("shared-memory tail: transaction " + std::to_string(kept.ticket) + " was refused (" +
              status.to_string() + "); recovered as after power loss");
         tail_refused_ = true;
@@ -201,16 +212,17 @@ Status FileSystemImpl::replay_file(std::span<const KeptChunk> chunks) {
   FileHandle file(*core_, handles_, std::move(*inode), OpenMode::read_write);
   const Status begun = file.begin(FileHandle::Origin::opened);
   if (begun.code() == StatusCode::corruption) {
-    note("file " + std::to_string(id) + " is damaged; bytes kept for it in shared memory were left out: " +
-         begun.to_string());
+    note("file " + std::to_string(id) +
+         " is damaged; bytes kept for it in shared memory were left out: " + begun.to_string());
     return {};
   }
   BASALT_TRY(begun);
   for (KeptChunk chunk : chunks) {
     const uint64_t size = file.size();
     if (chunk.offset > size) {
-      note("shared-memory tail: file " + std::to_string(id) + " ends at byte " + std::to_string(size) +
-           ", but kept bytes begin at " + std::to_string(chunk.offset) + "; they were left out");
+      note("shared-memory tail: file " + std::to_string(id) + " ends at byte " +
+           std::to_string(size) + ", but kept bytes begin at " + std::to_string(chunk.offset) +
+           "; they were left out");
       break;
     }
     if (file.kind() == FileKind::table) {
@@ -224,7 +236,11 @@ Status FileSystemImpl::replay_file(std::span<const KeptChunk> chunks) {
 }
 
 Status FileSystemImpl::finish_recovery() {
-  if (kept_.empty()) return {};
+  if (kept_.empty()) {
+    // Damaged, or of a boot that is over: nobody will ever want it.
+    if (useless_) TailImage::remove_dead(context_.shared_memory_dir(), *useless_);
+    return {};
+  }
   // What was replayed is durable before the old tail goes.
   BASALT_TRY(store_->flush());
   BASALT_TRY(store_->wait_durable(store_->last_ticket()));
@@ -277,12 +293,14 @@ Status FileSystem::format(Context& context, Device& device, const FormatOptions&
   store_options.force = options.force;
   BASALT_TRY(blob::BlobStore::format(context, device, store_options));
   BASALT_TRY_ASSIGN(const auto store, blob::BlobStore::open(context, device, {}));
-  const auto now = std::chrono::duration_cast<std::chrono::microseconds>(context.clock().wall_now());
+  const auto now =
+      std::chrono::duration_cast<std::chrono::microseconds>(context.clock().wall_now());
   BASALT_TRY(blobfs::NameSpace::format(*store, static_cast<uint64_t>(now.count())));
   return store->close();
 }
 
-Result<std::unique_ptr<FileSystem>> FileSystem::mount(Context& context, std::unique_ptr<Device> device,
+Result<std::unique_ptr<FileSystem>> FileSystem::mount(Context& context,
+                                                      std::unique_ptr<Device> device,
                                                       const MountOptions& options) {
   return blobfs::FileSystemImpl::mount(context, std::move(device), options);
 }

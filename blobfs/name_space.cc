@@ -66,7 +66,8 @@ Result<Entry> NameSpace::walk(std::span<const std::string_view> components, std:
 Result<NameSpace::Place> NameSpace::place_of(const PathComponents& components) {
   std::string path = join_path(components);
   if (components.empty()) return name_error(StatusCode::invalid_argument, path, "is the root");
-  BASALT_TRY_ASSIGN(const Entry parent, walk(std::span(components).first(components.size() - 1), path));
+  BASALT_TRY_ASSIGN(const Entry parent,
+                    walk(std::span(components).first(components.size() - 1), path));
   if (!parent.is_directory) {
     return name_error(StatusCode::not_a_directory, path, "a component before the last is a file");
   }
@@ -76,7 +77,8 @@ Result<NameSpace::Place> NameSpace::place_of(const PathComponents& components) {
 Result<InodeRecord> NameSpace::directory_record(uint64_t id) {
   auto value = core_.store.catalog_get(inode_key(id));
   if (!value && value.error().code() == StatusCode::not_found) {
-    return error(StatusCode::corruption, "directory " + std::to_string(id) + " has no inode record");
+    return error(StatusCode::corruption,
+                 "directory " + std::to_string(id) + " has no inode record");
   }
   BASALT_TRY_ASSIGN(const std::string bytes, std::move(value));
   BASALT_TRY_ASSIGN(const InodeRecord record, decode_inode(id, bytes));
@@ -104,13 +106,14 @@ Result<bool> NameSpace::is_below(uint64_t directory, uint64_t ancestor) {
     BASALT_TRY_ASSIGN(const InodeRecord record, directory_record(directory));
     directory = record.parent;
   }
-  return error(StatusCode::corruption, "directory " + std::to_string(directory) +
-                                           ": its parents do not lead to the root");
+  return error(StatusCode::corruption,
+               "directory " + std::to_string(directory) + ": its parents do not lead to the root");
 }
 
 Result<InodeRef> NameSpace::open(std::string_view path) {
   BASALT_TRY_ASSIGN(Found found, find(path));
-  if (found.entry.is_directory) return name_error(StatusCode::is_a_directory, path, "is a directory");
+  if (found.entry.is_directory)
+    return name_error(StatusCode::is_a_directory, path, "is a directory");
   return std::move(found.inode);
 }
 
@@ -189,9 +192,10 @@ Status NameSpace::finish(ExclusiveLock& lock, blob::Ticket ticket) {
   return core_.survive_process(ticket);
 }
 
-Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind, const CreateOptions& options) {
+Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind,
+                                   const CreateOptions& options) {
   BASALT_TRY_ASSIGN(const PathComponents components, split_path(path));
-  InodeRef replaced, made;   // released after the lock
+  InodeRef replaced, made;  // released after the lock
   ExclusiveLock lock(lock_);
   BASALT_TRY_ASSIGN(const Place place, place_of(components));
   const Result<Entry> present = lookup(place.directory, place.name, place.path);
@@ -236,7 +240,7 @@ Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind, const C
 
 Status NameSpace::remove(std::string_view path) {
   BASALT_TRY_ASSIGN(const PathComponents components, split_path(path));
-  InodeRef inode;   // released, and with it perhaps the blob, after the lock
+  InodeRef inode;  // released, and with it perhaps the blob, after the lock
   ExclusiveLock lock(lock_);
   BASALT_TRY_ASSIGN(const Place place, place_of(components));
   BASALT_TRY_ASSIGN(const Entry entry, lookup(place.directory, place.name, place.path));
@@ -301,7 +305,8 @@ Status NameSpace::make_directory(std::string_view path) {
   // A blob of this id comes and goes: so the store remembers that the id was given.
   txn.create_blob(id, {});
   txn.delete_blob(id);
-  txn.catalog_put(inode_key(id.value), encode(new_directory_record(place.directory, core_.now_us())));
+  txn.catalog_put(inode_key(id.value),
+                  encode(new_directory_record(place.directory, core_.now_us())));
   txn.catalog_put(entry_key(place.directory, place.name), encode(Entry{true, id.value}));
   BASALT_TRY(touch_directory(txn, place.directory));
   blob::Ticket ticket;
@@ -348,7 +353,7 @@ Status NameSpace::rename(std::string_view from_path, std::string_view to_path) {
   BASALT_TRY_ASSIGN(const Place to, place_of(to_components));
   const Result<Entry> target = lookup(to.directory, to.name, to.path);
   if (!target && target.error().code() != StatusCode::not_found) return target.error();
-  if (target && *target == moved) return {};   // two names of one file, or the same name
+  if (target && *target == moved) return {};  // two names of one file, or the same name
   if (moved.is_directory) {
     BASALT_TRY_ASSIGN(const bool below, is_below(to.directory, moved.id));
     if (below) {

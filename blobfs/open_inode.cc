@@ -104,6 +104,7 @@ Result<InodeRef> InodeTable::acquire(uint64_t id) {
     OpenInode& inode = *found->second;
     inode.meta_ticket = inode.epoch_ticket = core_.store.last_ticket();
     inode.epoch_pending = true;
+    if (core_.store.durable_ticket() < inode.meta_ticket) inode.cut_ticket = inode.meta_ticket;
   }
   ++found->second->references_;
   return InodeRef(this, found->second.get());
@@ -112,7 +113,7 @@ Result<InodeRef> InodeTable::acquire(uint64_t id) {
 InodeRef InodeTable::adopt(uint64_t id, const InodeRecord& record) {
   const MutexLock lock(mutex_);
   const auto made = inodes_.emplace(id, std::make_unique<OpenInode>(core_, id, record)).first;
-  made->second->end_known = true;   // of an empty file
+  made->second->end_known = true;  // of an empty file
   ++made->second->references_;
   return InodeRef(this, made->second.get());
 }
@@ -148,7 +149,7 @@ void InodeTable::release(OpenInode* inode) {
   }
   const uint64_t id = last->id;
   const bool unlinked = last->unlinked;
-  last.reset();   // closes the blob
+  last.reset();  // closes the blob
   if (!unlinked || core_.read_only) return;
   core_.cache.erase(id, 0, ~uint64_t{0} / PageCache::kPageBytes);
   // Interrupted or failed, it is taken up again at the next mount: the blob is on the orphan list.

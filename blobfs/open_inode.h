@@ -1,12 +1,15 @@
-// OpenInode: a file as it stands in memory, one per file however many handles; and the table of them.
+// OpenInode: a file as it stands in memory, one per file however many handles; and the table of
+// them.
 //
-// All handles of a file share its OpenInode: the record as last applied to the catalog, the bytes at its
-// end that are still in memory, how far the device has them, and the first error. An OpenInode lives while
-// somebody holds an InodeRef; the last reference to a file without names deletes its blob.
+// All handles of a file share its OpenInode: the record as last applied to the catalog, the bytes
+// at its end that are still in memory, how far the device has them, and the first error. An
+// OpenInode lives while somebody holds an InodeRef; the last reference to a file without names
+// deletes its blob.
 //
-// The writing role. `writing` is taken under the mutex by whoever writes the file's data to the device
-// (write-behind, sync, truncate, …) and kept while the mutex is released for the I/O: there is one writer per
-// file at a time, appends go on beside it. `changed` tells that the role is free again.
+// The writing role. `writing` is taken under the mutex by whoever writes the file's data to the
+// device (write-behind, sync, truncate, …) and kept while the mutex is released for the I/O: there
+// is one writer per file at a time, appends go on beside it. `changed` tells that the role is free
+// again.
 //
 // Invariants (check_invariants): written <= size; tail empty or tail.end() == size and
 // tail.begin() <= written; tail_begin == (tail empty ? size : tail.begin()).
@@ -37,7 +40,7 @@ class OpenInode {
 
   const uint64_t id;
   const InodeKind kind;
-  const LogShape shape;                  // logs
+  const LogShape shape;  // logs
 
   // Read without the mutex. Bytes at or beyond tail_begin are in `tail`, those below on the device.
   std::atomic<uint64_t> size{0};
@@ -51,31 +54,32 @@ class OpenInode {
   CondVar changed;
 
   // ---- Guarded by mutex
-  InodeRecord record;                    // as last applied
+  InodeRecord record;  // as last applied
   blob::BlobRef blob;
   AppendTail tail;
-  uint64_t written = 0;                  // bytes below are on the device, perhaps in its cache
-  uint64_t durable = 0;                  // bytes below are on stable media (logs)
-  uint64_t allocated = 0;                // blob bytes mapped without a gap from the end of the file on
+  uint64_t written = 0;    // bytes below are on the device, perhaps in its cache
+  uint64_t durable = 0;    // bytes below are on stable media (logs)
+  uint64_t allocated = 0;  // blob bytes mapped without a gap from the end of the file on
   bool allocated_known = false;
   bool writing = false;
-  bool unflushed = false;                // logs: written to since the last flush
-  uint64_t changes = 0;                  // tables: changes other than appends …
-  uint64_t recorded = 0;                 // … and how many of them the record covers
-  bool record_on_flush = false;          // tables: a change is in no memory that survives the process
-  bool no_async = false;                 // space is being taken away: reads are not left in flight
-  bool end_known = true;                 // logs: false until the end was searched for
-  bool unlinked = false;                 // has no name; the blob goes with the last reference
-  bool displaced = false;                // logs, alternating tail: the newest partial block lies one further
-  unsigned writers = 0;                  // handles open for writing
-  blob::Ticket meta_ticket;              // last transaction sync() has to wait for
-  blob::Ticket epoch_ticket;             // logs: durable before the first write in this epoch
-  bool epoch_pending = false;            // logs: that was not waited for yet
-  Status error;                          // first failed write; sticky
-  Status damage;                         // synced bytes are missing
+  bool unflushed = false;        // logs: written to since the last flush
+  uint64_t changes = 0;          // tables: changes other than appends …
+  uint64_t recorded = 0;         // … and how many of them the record covers
+  bool record_on_flush = false;  // tables: a change is in no memory that survives the process
+  bool no_async = false;         // space is being taken away: reads are not left in flight
+  bool end_known = true;         // logs: false until the end was searched for
+  bool unlinked = false;         // has no name; the blob goes with the last reference
+  bool displaced = false;      // logs, alternating tail: the newest partial block lies one further
+  unsigned writers = 0;        // handles open for writing
+  blob::Ticket meta_ticket;    // last transaction sync() has to wait for
+  blob::Ticket epoch_ticket;   // logs: durable before the first write in this epoch
+  bool epoch_pending = false;  // logs: that was not waited for yet
+  blob::Ticket cut_ticket;     // tables: the truncation to make durable before the next write
+  Status error;                // first failed write; sticky
+  Status damage;               // synced bytes are missing
   BackgroundTask write_behind;
   bool write_behind_posted = false;
-  std::vector<std::span<const std::byte>> spans;   // scratch of the writing role
+  std::vector<std::span<const std::byte>> spans;  // scratch of the writing role
 
   // Asynchronous reads on the device; they end before space is taken away.
   std::atomic<unsigned> reads_in_flight{0};
@@ -98,7 +102,7 @@ class OpenInode {
  private:
   friend class InodeTable;
   Core& core_;
-  unsigned references_ = 0;              // under the table's mutex
+  unsigned references_ = 0;  // under the table's mutex
 };
 
 class InodeTable;
@@ -134,8 +138,8 @@ class InodeTable {
   explicit InodeTable(Core& core) : core_(core) {}
   ~InodeTable();
 
-  // The inode in memory, or loaded from the catalog. The caller keeps its names from going meanwhile
-  // (names lock), so that a file without names is not found again.
+  // The inode in memory, or loaded from the catalog. The caller keeps its names from going
+  // meanwhile (names lock), so that a file without names is not found again.
   Result<InodeRef> acquire(uint64_t id);
   // A file just made: not in the catalog yet.
   InodeRef adopt(uint64_t id, const InodeRecord& record);

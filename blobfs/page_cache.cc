@@ -12,7 +12,7 @@ namespace basalt::blobfs {
 
 namespace {
 constexpr uint64_t kMaxShards = 64;
-constexpr uint64_t kMinPagesPerShard = 1024;   // so many that hashing fills shards evenly
+constexpr uint64_t kMinPagesPerShard = 1024;  // so many that hashing fills shards evenly
 }  // namespace
 
 PageCache::PageCache(uint64_t bytes) {
@@ -133,10 +133,11 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
     const uint64_t group_end = (page / kGroupPages + 1) * kGroupPages;
     Shard& shard = shard_of(file_id, page);
     const MutexLock lock(shard.mutex);
-    // Under the shard's lock: an erase() that follows the change of generation sees this page, or this
-    // sees the new generation.
+    // Under the shard's lock: an erase() that follows the change of generation sees this page, or
+    // this sees the new generation.
     if (generation.load(std::memory_order_acquire) != expected) return;
-    for (; page < group_end && bytes.size() >= kPageBytes; ++page, bytes = bytes.subspan(kPageBytes)) {
+    for (; page < group_end && bytes.size() >= kPageBytes;
+         ++page, bytes = bytes.subspan(kPageBytes)) {
       uint32_t slot = find(shard, file_id, page);
       if (slot == kNone) {
         slot = take_slot(shard);
@@ -182,13 +183,15 @@ void PageCache::erase(uint64_t file_id, uint64_t first, uint64_t count) {
 
 uint64_t PageCache::hits() const {
   uint64_t sum = 0;
-  for (uint64_t i = 0; i < shard_count_; ++i) sum += shards_[i].hits.load(std::memory_order_relaxed);
+  for (uint64_t i = 0; i < shard_count_; ++i)
+    sum += shards_[i].hits.load(std::memory_order_relaxed);
   return sum;
 }
 
 uint64_t PageCache::misses() const {
   uint64_t sum = 0;
-  for (uint64_t i = 0; i < shard_count_; ++i) sum += shards_[i].misses.load(std::memory_order_relaxed);
+  for (uint64_t i = 0; i < shard_count_; ++i)
+    sum += shards_[i].misses.load(std::memory_order_relaxed);
   return sum;
 }
 
@@ -201,7 +204,8 @@ bool PageCache::check_invariants() {
       const Slot& s = shard.slots[slot];
       if (s.file_id == 0) continue;
       ++used;
-      if (&shard_of(s.file_id, s.page) != &shard || find(shard, s.file_id, s.page) != slot) return false;
+      if (&shard_of(s.file_id, s.page) != &shard || find(shard, s.file_id, s.page) != slot)
+        return false;
     }
     for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next) ++free;
     if (used + free != pages_per_shard_) return false;

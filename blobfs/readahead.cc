@@ -15,7 +15,8 @@ Readahead::Advice Readahead::note(uint64_t offset, uint64_t end) {
   Stream* oldest = &streams_[0];
   for (Stream& stream : streams_) {
     if (stream.used < oldest->used) oldest = &stream;
-    if (stream.used == 0 || offset + kSlack < stream.next || offset > stream.next + kSlack) continue;
+    if (stream.used == 0 || offset + kSlack < stream.next || offset > stream.next + kSlack)
+      continue;
     stream.used = clock_;
     stream.next = std::max(stream.next, end);
     ++stream.count;

@@ -1,9 +1,9 @@
 // Readahead: notices that a file is read from front to back and says how far to read ahead.
 //
-// RocksDB reads compaction inputs in pieces of about 4 KiB; what turns these into large reads is here. A
-// few streams are followed per file, so that several scans of one file do not hide each other. A stream is
-// believed after three reads that follow each other (at once where sequential access was announced); its
-// window starts at 256 KiB and doubles to 2 MiB.
+// RocksDB reads compaction inputs in pieces of about 4 KiB; what turns these into large reads is
+// here. A few streams are followed per file, so that several scans of one file do not hide each
+// other. A stream is believed after three reads that follow each other (at once where sequential
+// access was announced); its window starts at 256 KiB and doubles to 2 MiB.
 //
 // Threads: any. The slots are guarded by a lock that is only tried: a contended note is left out.
 #pragma once
@@ -35,11 +35,11 @@ class Readahead {
 
  private:
   struct Stream {
-    uint64_t next = 0;        // where the following read is expected
-    uint64_t ahead = 0;       // read ahead so far
+    uint64_t next = 0;   // where the following read is expected
+    uint64_t ahead = 0;  // read ahead so far
     uint64_t window = 0;
-    uint32_t count = 0;       // reads that followed each other
-    uint64_t used = 0;        // for replacement
+    uint32_t count = 0;  // reads that followed each other
+    uint64_t used = 0;   // for replacement
   };
   std::atomic<File::Access> access_{File::Access::normal};
   Mutex mutex_;

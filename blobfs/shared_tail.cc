@@ -33,8 +33,8 @@ Status tail_error(const std::string& path, uint64_t bytes, const char* call, int
   if (code == EACCES || code == EPERM) status = StatusCode::permission_denied;
   if (code == ENOENT) status = StatusCode::not_found;
   if (code == EEXIST) status = StatusCode::already_exists;
-  return {status, "shared-memory tail " + path + " (" + std::to_string(bytes) + " B): " + call + ": " +
-                      std::strerror(code) +
+  return {status, "shared-memory tail " + path + " (" + std::to_string(bytes) + " B): " + call +
+                      ": " + std::strerror(code) +
                       "; give it more room, make it smaller (tail_bytes), put it elsewhere "
                       "(shared_memory_dir), or let flush() write to the device (flush_to)"};
 }
@@ -55,8 +55,7 @@ TailHeader make_header(const TailBinding& binding, const TailLayout& layout) {
   header.chunk_bytes = kTailChunkBytes;
   std::copy_n(binding.boot_id.begin(), std::min(binding.boot_id.size(), header.boot_id.size()),
               header.boot_id.begin());
-  const auto covered =
-      std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version));
+  const auto covered = std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version));
   header.crc = crc32c(covered);
   return header;
 }
@@ -68,11 +67,10 @@ std::string tail_path(const std::string& directory, const TailBinding& binding) 
 }
 
 Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& directory,
-                                                       const TailBinding& binding,
-                                                       uint64_t bytes) {
+                                                       const TailBinding& binding, uint64_t bytes) {
   if (bytes < kMinTailBytes || bytes > kMaxTailBytes) {
-    return error(StatusCode::invalid_argument, "tail_bytes " + std::to_string(bytes) +
-                                                   ": must be 1 MiB … 4 GiB");
+    return error(StatusCode::invalid_argument,
+                 "tail_bytes " + std::to_string(bytes) + ": must be 1 MiB … 4 GiB");
   }
   const TailLayout layout = tail_layout(bytes);
   const std::string path = tail_path(directory, binding);
@@ -83,7 +81,8 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     ::unlink(path.c_str());
     return error(tail_error(path, bytes, call, code));
   };
-  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail over.
+  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail
+  // over.
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return fail("flock", errno);
   if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(layout.file_bytes)); code != 0) {
     return fail("posix_fallocate", code);
@@ -94,7 +93,8 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
   const TailHeader header = make_header(binding, layout);
   std::memcpy(map, &header, sizeof header);
   const uint64_t has_predecessor = binding.predecessor != TailId{} ? 1 : 0;
-  std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor, sizeof(uint64_t));
+  std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor,
+              sizeof(uint64_t));
   return std::unique_ptr<SharedTail>(
       new SharedTail(path, fd, static_cast<std::byte*>(map), layout));
 }
@@ -176,12 +176,15 @@ void SharedTail::store_word(uint64_t offset, uint64_t value) {
 bool SharedTail::keep(blob::Ticket ticket, std::span<const std::byte> bytes) {
   const MutexLock lock(ring_mutex_);
   const uint64_t size = tail_entry_bytes(bytes.size());
-  if (ring_tail_ - ring_head_ + size > layout_.ring_bytes) return false;
+  if (refused_.value != 0 || ring_tail_ - ring_head_ + size > layout_.ring_bytes) {
+    refused_ = ticket;
+    return false;
+  }
   TailEntryHeader header{};
   header.ticket = ticket.value;
   header.length = static_cast<uint32_t>(bytes.size());
-  header.crc = crc32c(bytes, crc32c(std::as_bytes(std::span(&header, 1))
-                                        .first(offsetof(TailEntryHeader, crc))));
+  header.crc = crc32c(
+      bytes, crc32c(std::as_bytes(std::span(&header, 1)).first(offsetof(TailEntryHeader, crc))));
   copy_to_ring(ring_tail_, std::as_bytes(std::span(&header, 1)));
   copy_to_ring(ring_tail_ + sizeof header, bytes);
   ring_tail_ += size;
@@ -192,6 +195,7 @@ bool SharedTail::keep(blob::Ticket ticket, std::span<const std::byte> bytes) {
 
 void SharedTail::durable(blob::Ticket ticket) {
   const MutexLock lock(ring_mutex_);
+  if (refused_ <= ticket) refused_ = {};
   if (kept_.empty() || kept_.front().ticket > ticket) return;
   while (!kept_.empty() && kept_.front().ticket <= ticket) {
     ring_head_ = kept_.front().end;

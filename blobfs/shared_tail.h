@@ -1,12 +1,14 @@
 // SharedTail: memory that outlives the process, for bytes and transactions not yet on the device.
 //
-// The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of transactions
-// (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is published here is
-// found by the next mount on the same boot (tail_replay.h). All pages are reserved at creation, so no
-// later store can fail. Nothing is ever read back from the mapping: bookkeeping is the process's own.
+// The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of
+// transactions (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is
+// published here is found by the next mount on the same boot (tail_replay.h). All pages are
+// reserved at creation, so no later store can fail. Nothing is ever read back from the mapping:
+// bookkeeping is the process's own.
 //
-// Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for a few
-// instructions (keep() also copies the transaction). The bytes of a chunk belong to its holder.
+// Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for
+// a few instructions (keep() also copies the transaction). The bytes of a chunk belong to its
+// holder.
 #pragma once
 
 #include <basalt/status.h>
@@ -30,7 +32,7 @@ namespace basalt::blobfs {
 struct TailBinding {
   TailId store_uuid{};
   TailId open_id{};
-  TailId predecessor{};   // the tail this opening replays; zero: none
+  TailId predecessor{};  // the tail this opening replays; zero: none
   std::string boot_id;
 };
 
@@ -42,13 +44,15 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   // no_space, permission_denied, …, each naming the path and what to change.
   static Result<std::unique_ptr<SharedTail>> create(const std::string& directory,
                                                     const TailBinding& binding, uint64_t bytes);
-  ~SharedTail() override;   // leaves the file
+  ~SharedTail() override;  // leaves the file
 
   using Slot = uint32_t;
-  // A chunk for bytes of `file_id` from `offset` on, the one behind `after` in memory if that is free.
-  // Nothing when all are taken.
+  // A chunk for bytes of `file_id` from `offset` on, the one behind `after` in memory if that is
+  // free. Nothing when all are taken.
   std::optional<Slot> acquire(uint64_t file_id, uint64_t offset, std::optional<Slot> after);
-  std::byte* bytes(Slot slot) const { return map_ + layout_.chunks_offset + slot * kTailChunkBytes; }
+  std::byte* bytes(Slot slot) const {
+    return map_ + layout_.chunks_offset + slot * kTailChunkBytes;
+  }
   // Bytes of the file below `end` in this chunk survive the process from now on.
   void publish(Slot slot, uint64_t end);
   void release(Slot slot);
@@ -67,7 +71,7 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
  private:
   struct Kept {
     blob::Ticket ticket;
-    uint64_t end;   // ring byte count behind it
+    uint64_t end;  // ring byte count behind it
   };
   SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout);
   TailChunkEntry& entry(Slot slot) const;
@@ -82,11 +86,13 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   Mutex mutex_;
   std::vector<bool> taken_;
   uint64_t free_ = 0;
-  Slot next_ = 0;        // where the search for a free chunk begins
+  Slot next_ = 0;  // where the search for a free chunk begins
 
   Mutex ring_mutex_;
   std::deque<Kept> kept_;
-  uint64_t ring_head_ = 0, ring_tail_ = 0;   // bytes since creation
+  blob::Ticket
+      refused_;  // found no room: until it is durable, what follows it would not be replayed
+  uint64_t ring_head_ = 0, ring_tail_ = 0;  // bytes since creation
 };
 
 }  // namespace basalt::blobfs

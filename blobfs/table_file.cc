@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 namespace basalt::blobfs {
 
@@ -16,11 +17,16 @@ namespace {
 constexpr uint64_t kMinStep = 64 * 1024;
 constexpr uint64_t kMaxWriteBytes = uint64_t{1} << 20;
 
-// Writes whole blocks at `offset`; the mutex is released meanwhile. Fresh bytes stay in the page cache.
+// Writes whole blocks at `offset`; the mutex is released meanwhile. Fresh bytes stay in the page
+// cache.
 Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset,
                     std::span<const std::byte> bytes) {
+  const blob::Ticket cut = std::exchange(inode.cut_ticket, {});
   lock.unlock();
-  Status status = core.store.write(*inode.blob, offset, bytes, blob::Unwritten::zeros);
+  // The last block of a shortened file still holds what was cut off. Should the power go before the
+  // truncation is durable, the old size is back, and so must be the old bytes.
+  Status status = cut.value == 0 ? Status{} : core.store.wait_durable(cut);
+  if (status.ok()) status = core.store.write(*inode.blob, offset, bytes, blob::Unwritten::zeros);
   if (status.ok()) {
     core.cache.insert(inode.id, offset / kBlock, bytes, inode.cache_generation,
                       inode.cache_generation.load(std::memory_order_acquire));
@@ -36,7 +42,7 @@ Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offs
 Status drain_tail(Core& core, OpenInode& inode, MutexLock& lock) {
   while (!inode.tail.empty()) {
     BASALT_TRY(write_table(core, inode, lock, inode.size.load(), WriteMode::all));
-    if (inode.written < inode.size.load()) continue;   // appended meanwhile
+    if (inode.written < inode.size.load()) continue;  // appended meanwhile
     BASALT_TRY(record_table(core, inode, TrimSpace::no));
     inode.tail.release_all();
     inode.publish_tail();
@@ -96,8 +102,8 @@ Status extend_with_zeros(Core& core, OpenInode& inode, MutexLock& lock, uint64_t
   return {};
 }
 
-// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for reads
-// that use space it is about to free, and whoever polls them may be waiting for us.
+// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for
+// reads that use space it is about to free, and whoever polls them may be waiting for us.
 void wait_for_reads(Core& core, OpenInode& inode, MutexLock& lock) {
   inode.no_async = true;
   lock.unlock();
@@ -124,7 +130,8 @@ Status write_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t targe
     const uint64_t from = round_down(inode.written, kBlock);
     const bool with_rest = mode != WriteMode::full_blocks && target % kBlock != 0;
     if (with_rest && target - from <= IoBuffers::kSmallBytes) {
-      // One write for the last blocks and the partial one, from a copy: bytes may be appended meanwhile.
+      // One write for the last blocks and the partial one, from a copy: bytes may be appended
+      // meanwhile.
       const IoBuffers::Lease buffer = core.buffers.take(round_up(target - from, kBlock));
       const auto bytes = buffer.first(round_up(target - from, kBlock));
       inode.tail.copy_out(from, bytes.first(target - from));
@@ -134,7 +141,7 @@ Status write_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t targe
       continue;
     }
     const uint64_t end = round_down(std::min(target, from + kMaxWriteBytes), kBlock);
-    if (end <= from) return {};   // a partial block that is to stay
+    if (end <= from) return {};  // a partial block that is to stay
     inode.tail.gather(from, end, inode.spans);
     const std::span<const std::byte> bytes = inode.spans.front();
     BASALT_TRY(write_blocks(core, inode, lock, from, bytes));
@@ -145,7 +152,7 @@ Status write_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t targe
 
 Status record_table(Core& core, OpenInode& inode, TrimSpace trim) {
   if (inode.unlinked) {
-    inode.record = inode.current_record(inode.written);   // nobody will look for it on the device
+    inode.record = inode.current_record(inode.written);  // nobody will look for it on the device
   } else {
     BASALT_TRY(inode.open_data(core));
     bool more = true;
@@ -178,7 +185,7 @@ Status record_table(Core& core, OpenInode& inode, TrimSpace trim) {
 Status sync_table(Core& core, OpenInode& inode) {
   MutexLock lock(inode.mutex);
   const uint64_t wanted_changes = inode.changes, wanted_length = inode.size.load();
-  const auto is_recorded = [&] {   // a truncation meanwhile makes less of it
+  const auto is_recorded = [&] {  // a truncation meanwhile makes less of it
     return inode.recorded >= wanted_changes &&
            inode.record.length >= std::min(wanted_length, inode.size.load());
   };
@@ -267,6 +274,7 @@ Status truncate_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t le
   invalidate_pages(core, inode, length, old_size - length);
   const Status status = record_table(core, inode, TrimSpace::yes);
   inode.no_async = false;
+  if (status.ok()) inode.cut_ticket = inode.meta_ticket;
   if (!status.ok() && inode.record.length != length) {
     inode.size.store(old_size, std::memory_order_release);
     inode.written = old_size;
@@ -275,7 +283,8 @@ Status truncate_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t le
   return status;
 }
 
-Status punch_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset, uint64_t length) {
+Status punch_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset,
+                   uint64_t length) {
   BASALT_TRY(inode.error);
   BASALT_TRY(drain_tail(core, inode, lock));
   BASALT_TRY(inode.open_data(core));
@@ -286,7 +295,8 @@ Status punch_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offse
   Status status;
   const auto zero_part = [&](uint64_t from, uint64_t to) {
     const uint64_t block = round_down(from, kBlock);
-    if (!status.ok() || from >= to || from >= inode.size.load() || !is_mapped(core, inode, block)) return;
+    if (!status.ok() || from >= to || from >= inode.size.load() || !is_mapped(core, inode, block))
+      return;
     status = modify_block(core, inode, lock, block, from - block, zeros(to - from));
   };
   zero_part(offset, std::min(first, end));

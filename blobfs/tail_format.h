@@ -1,8 +1,8 @@
 // The shared-memory tail as it lies in its file; twin of docs/format/tail.md.
 //
-// Host byte order would do (the file never leaves the machine), but little-endian fields keep one habit.
-// The words at the k…Offset places and the chunk table are written while the store is open, each by one atomic
-// store; everything else once, before the tail is used.
+// Host byte order would do (the file never leaves the machine), but little-endian fields keep one
+// habit. The words at the k…Offset places and the chunk table are written while the store is open,
+// each by one atomic store; everything else once, before the tail is used.
 #pragma once
 
 #include "base/endian.h"
@@ -25,29 +25,30 @@ inline constexpr uint64_t kMaxTailBytes = uint64_t{4} << 30;
 
 struct TailHeader {
   std::array<char, 8> magic;
-  le32 crc;                  // of the fields from `version` to `boot_id`
+  le32 crc;  // of the fields from `version` to `boot_id`
   le32 version;
   TailId store_uuid;
-  TailId open_id;            // of the opening that writes here
-  TailId predecessor;        // of the opening whose tail is being replayed by this one; zero: none
+  TailId open_id;      // of the opening that writes here
+  TailId predecessor;  // of the opening whose tail is being replayed by this one; zero: none
   le64 file_bytes;
   le64 ring_offset, ring_bytes;
   le64 table_offset, chunk_count;
   le64 chunks_offset, chunk_bytes;
-  std::array<char, 40> boot_id;   // zero-padded
+  std::array<char, 40> boot_id;  // zero-padded
 };
 static_assert(sizeof(TailHeader) == 160 && std::has_unique_object_representations_v<TailHeader>);
 
 // Native, 8-byte aligned words outside the checksum, at fixed places of the header page.
 inline constexpr uint64_t kRingHeadOffset = 1024;
 inline constexpr uint64_t kRingTailOffset = 2048;
-inline constexpr uint64_t kPredecessorOffset = 3072;   // 1: `predecessor` is to be replayed first
+inline constexpr uint64_t kPredecessorOffset = 3072;  // 1: `predecessor` is to be replayed first
 
-// Before the bytes of each kept transaction; the whole is padded to 8 bytes and wraps at ring_bytes.
+// Before the bytes of each kept transaction; the whole is padded to 8 bytes and wraps at
+// ring_bytes.
 struct TailEntryHeader {
   le64 ticket;
   le32 length;
-  le32 crc;                  // of ticket, length and bytes
+  le32 crc;  // of ticket, length and bytes
 };
 static_assert(sizeof(TailEntryHeader) == 16);
 constexpr uint64_t tail_entry_bytes(uint64_t length) {
@@ -56,9 +57,9 @@ constexpr uint64_t tail_entry_bytes(uint64_t length) {
 
 // Native words: this table is read and written atomically, word by word.
 struct TailChunkEntry {
-  uint64_t file_id;          // 0: free
+  uint64_t file_id;  // 0: free
   uint64_t offset;
-  uint64_t end;              // offset … offset + chunk_bytes
+  uint64_t end;  // offset … offset + chunk_bytes
   uint64_t reserved;
 };
 static_assert(sizeof(TailChunkEntry) == 32);
@@ -74,7 +75,8 @@ constexpr TailLayout tail_layout(uint64_t file_bytes) {
   TailLayout layout;
   layout.file_bytes = file_bytes / 4096 * 4096;
   layout.ring_offset = kTailHeaderBytes;
-  layout.ring_bytes = layout.file_bytes / 16 < 256 * 1024 ? 256 * 1024 : layout.file_bytes / 16 / 4096 * 4096;
+  layout.ring_bytes =
+      layout.file_bytes / 16 < 256 * 1024 ? 256 * 1024 : layout.file_bytes / 16 / 4096 * 4096;
   layout.table_offset = layout.ring_offset + layout.ring_bytes;
   const uint64_t rest = layout.file_bytes - layout.table_offset;
   layout.chunk_count = (rest - 4096) / (kTailChunkBytes + sizeof(TailChunkEntry));
@@ -83,6 +85,7 @@ constexpr TailLayout tail_layout(uint64_t file_bytes) {
   return layout;
 }
 static_assert(tail_layout(kMinTailBytes).chunks_offset +
-                  tail_layout(kMinTailBytes).chunk_count * kTailChunkBytes <= kMinTailBytes);
+                  tail_layout(kMinTailBytes).chunk_count * kTailChunkBytes <=
+              kMinTailBytes);
 
 }  // namespace basalt::blobfs

@@ -43,8 +43,10 @@ Status check_header(const TailHeader& header, std::span<const std::byte> content
   const auto covered = content.subspan(offsetof(TailHeader, version),
                                        sizeof(TailHeader) - offsetof(TailHeader, version));
   if (crc32c(covered) != header.crc) return bad(StatusCode::corruption, "header checksum mismatch");
-  if (header.version != kTailVersion) return bad(StatusCode::unsupported, "written by another version");
-  if (header.store_uuid != wanted.store_uuid) return bad(StatusCode::miscompare, "of another store");
+  if (header.version != kTailVersion)
+    return bad(StatusCode::unsupported, "written by another version");
+  if (header.store_uuid != wanted.store_uuid)
+    return bad(StatusCode::miscompare, "of another store");
   if (header.open_id != wanted.open_id) return bad(StatusCode::miscompare, "of another opening");
   const std::string_view boot_id(header.boot_id.data(), header.boot_id.size());
   const std::string_view wanted_boot =
@@ -119,7 +121,8 @@ void TailImage::read_ring(const TailLayout& layout) {
 
 void TailImage::read_chunks(const TailLayout& layout) {
   for (uint64_t i = 0; i < layout.chunk_count; ++i) {
-    const auto entry = load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
+    const auto entry =
+        load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
     if (entry.file_id == 0 || entry.end == entry.offset) continue;
     if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
         entry.end > uint64_t{1} << 60) {
@@ -137,9 +140,11 @@ void TailImage::read_chunks(const TailLayout& layout) {
   });
 }
 
-Result<TailImage> TailImage::load(const std::string& directory, const TailBinding& wanted) {
-  const std::string path = tail_path(directory, wanted);
-  Descriptor file{::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)};
+namespace {
+
+// Opens a tail, checks that it is a file of ours, and takes its owner's lock.
+Result<struct stat> open_dead_tail(const std::string& path, Descriptor& file) {
+  file.fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
   if (file.fd < 0) {
     const int code = errno;
     return error(code == ENOENT ? StatusCode::not_found : StatusCode::permission_denied,
@@ -157,14 +162,29 @@ Result<TailImage> TailImage::load(const std::string& directory, const TailBindin
   if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0) {
     return error(StatusCode::busy, path + ": its process still has it open");
   }
+  return info;
+}
+
+}  // namespace
+
+void TailImage::remove_dead(const std::string& directory, const TailBinding& binding) {
+  const std::string path = tail_path(directory, binding);
+  Descriptor file;
+  if (open_dead_tail(path, file)) ::unlink(path.c_str());
+}
+
+Result<TailImage> TailImage::load(const std::string& directory, const TailBinding& wanted) {
+  const std::string path = tail_path(directory, wanted);
+  Descriptor file;
+  BASALT_TRY_ASSIGN(const struct stat info, open_dead_tail(path, file));
   if (info.st_size < 0 || static_cast<uint64_t>(info.st_size) > kMaxTailBytes) {
     return refuse(StatusCode::corruption, "a file of " + std::to_string(info.st_size) + " B");
   }
   std::vector<std::byte> content(static_cast<size_t>(info.st_size));
   size_t done = 0;
   while (done < content.size()) {
-    const ssize_t count = ::pread(file.fd, content.data() + done, content.size() - done,
-                                  static_cast<off_t>(done));
+    const ssize_t count =
+        ::pread(file.fd, content.data() + done, content.size() - done, static_cast<off_t>(done));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return error(StatusCode::io_error, path + ": read: " + std::strerror(errno));
     done += static_cast<size_t>(count);

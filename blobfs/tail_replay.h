@@ -1,9 +1,10 @@
 // Replaying a shared-memory tail that a killed process left (docs/format/tail.md).
 //
-// TailImage is a tail read into private memory and checked as foreign bytes: whatever it held, parse()
-// yields either a reason to refuse it or entries whose every length and offset lies within bounds. What they
-// say is then judged against the store: the store validates transactions, replay_tails() the chunks.
-// Pure but for load(); used before the file system is handed out, by one thread.
+// TailImage is a tail read into private memory and checked as foreign bytes: whatever it held,
+// parse() yields either a reason to refuse it or entries whose every length and offset lies within
+// bounds. What they say is then judged against the store: the store validates transactions,
+// replay_tails() the chunks. Pure but for load(); used before the file system is handed out, by one
+// thread.
 #pragma once
 
 #include <basalt/status.h>
@@ -27,16 +28,19 @@ struct KeptTransaction {
 struct KeptChunk {
   uint64_t file_id = 0;
   uint64_t offset = 0;
-  std::span<const std::byte> bytes;   // into the image
+  std::span<const std::byte> bytes;  // into the image
 };
 
 class TailImage {
  public:
   // Checks `content` and takes it over. `wanted` must match in everything but the predecessor.
   static Result<TailImage> parse(std::vector<std::byte> content, const TailBinding& wanted);
-  // Reads the file a binding names; not_found when there is none, permission_denied when it is not ours
-  // (owner, mode, links, kind), busy when its owner lives.
+  // Reads the file a binding names; not_found when there is none, permission_denied when it is not
+  // ours (owner, mode, links, kind), busy when its owner lives.
   static Result<TailImage> load(const std::string& directory, const TailBinding& wanted);
+
+  // Removes the file a binding names, unless its owner lives or it is not ours.
+  static void remove_dead(const std::string& directory, const TailBinding& binding);
 
   // The tail that has to be replayed before this one.
   const std::optional<TailId>& predecessor() const { return predecessor_; }

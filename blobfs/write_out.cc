@@ -13,8 +13,8 @@ namespace basalt::blobfs {
 
 namespace {
 
-constexpr uint64_t kWriteBehind = 512 * 1024;        // pending bytes that start the background task
-constexpr uint64_t kMaxPending = 8 * 1024 * 1024;    // pending bytes that make the appender write
+constexpr uint64_t kWriteBehind = 512 * 1024;      // pending bytes that start the background task
+constexpr uint64_t kMaxPending = 8 * 1024 * 1024;  // pending bytes that make the appender write
 
 uint64_t block_payload(const OpenInode& inode) {
   return inode.kind == InodeKind::log ? inode.shape.payload() : kBlock;
@@ -30,8 +30,8 @@ Status add_piece(Core& core, OpenInode& inode, MutexLock& lock) {
     if (try_shared()) return {};
     // All chunks are taken: give ours back by writing, and if others hold them, do without.
     inode.take_role(lock);
-    const Status status =
-        write_out(core, inode, lock, inode.size.load(std::memory_order_relaxed), WriteMode::full_blocks);
+    const Status status = write_out(core, inode, lock, inode.size.load(std::memory_order_relaxed),
+                                    WriteMode::full_blocks);
     inode.drop_role();
     BASALT_TRY(status);
     if (try_shared()) return {};
@@ -46,8 +46,8 @@ void run_write_behind(Core& core, OpenInode& inode) {
   if (inode.writing || !inode.error.ok()) return;
   inode.writing = true;
   // An error is kept in the inode and met by whoever syncs or appends next.
-  const Status status =
-      write_out(core, inode, lock, inode.size.load(std::memory_order_relaxed), WriteMode::full_blocks);
+  const Status status = write_out(core, inode, lock, inode.size.load(std::memory_order_relaxed),
+                                  WriteMode::full_blocks);
   inode.drop_role();
   if (!status.ok()) core.context.log().log(LogLevel::warning, "blobfs", status.to_string());
 }
@@ -65,11 +65,12 @@ Status write_out(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target,
   return record_table(core, inode, TrimSpace::no);
 }
 
-Status append_bytes(Core& core, OpenInode& inode, MutexLock& lock, std::span<const std::byte> bytes) {
+Status append_bytes(Core& core, OpenInode& inode, MutexLock& lock,
+                    std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (!inode.tail.has_room()) {
       BASALT_TRY(add_piece(core, inode, lock));
-      continue;   // the mutex may have been released
+      continue;  // the mutex may have been released
     }
     const size_t count = inode.tail.append(bytes);
     bytes = bytes.subspan(count);

@@ -1,5 +1,6 @@
 // The table of mounts, and how a store is opened or created for it. The table's lock is never held
-// while a device is opened, a store mounted or unmounted: an empty entry keeps others waiting instead.
+// while a device is opened, a store mounted or unmounted: an empty entry keeps others waiting
+// instead.
 #include "rocksdb_env/mount.h"
 
 #include <basalt/context.h>

@@ -1,5 +1,5 @@
-// Each override is one call of basalt::FileSystem, its status mapped; what RocksDB expects beyond that
-// (NotFound instead of PathNotFound, parents of directories, the LOCK file) is added here.
+// Each override is one call of basalt::FileSystem, its status mapped; what RocksDB expects beyond
+// that (NotFound instead of PathNotFound, parents of directories, the LOCK file) is added here.
 #include "rocksdb_env/plugin_file_system.h"
 
 #include <unistd.h>
@@ -335,7 +335,8 @@ IOStatus PluginFileSystem::UnlockFile(rocksdb::FileLock* lock, const IOOptions&,
 IOStatus PluginFileSystem::GetTestDirectory(const IOOptions& options, std::string* path,
                                             IODebugContext* dbg) {
   return guarded([&] {
-    const char* chosen = std::getenv("TEST_TMPDIR");  // as RocksDB's tests know it, but in the store
+    const char* chosen =
+        std::getenv("TEST_TMPDIR");  // as RocksDB's tests know it, but in the store
     const bool given = chosen != nullptr && *chosen != '\0';
     *path = given ? normalize_path(chosen) : "/tmp/rocksdbtest-" + std::to_string(geteuid());
     return CreateDirIfMissing(*path, options, dbg);

@@ -67,7 +67,8 @@ struct BackgroundTask {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Runs the task once, not before `delay` has passed. Posting a queued task keeps the earlier time.
+  // Runs the task once, not before `delay` has passed. Posting a queued task keeps the earlier
+  // time.
   virtual void post(BackgroundTask& task, Duration delay = Duration::zero()) = 0;
   // Takes the task back; returns when it is neither queued nor running. Not from the task itself.
   virtual void cancel(BackgroundTask& task) = 0;
@@ -78,10 +79,10 @@ class SchemeTable;  // src/bdev/scheme_table.h
 
 struct ContextOptions {
   // Objects given here stay the caller's and must outlive the Context; null takes the default.
-  LogSink* log = nullptr;            // default: warnings and errors to stderr
-  Clock* clock = nullptr;            // default: CLOCK_MONOTONIC and CLOCK_REALTIME
-  RandomSource* random = nullptr;    // default: getrandom(2)
-  Executor* executor = nullptr;      // default: one sleeping thread
+  LogSink* log = nullptr;          // default: warnings and errors to stderr
+  Clock* clock = nullptr;          // default: CLOCK_MONOTONIC and CLOCK_REALTIME
+  RandomSource* random = nullptr;  // default: getrandom(2)
+  Executor* executor = nullptr;    // default: one sleeping thread
   // Identifies this boot of the machine; empty reads /proc/sys/kernel/random/boot_id. Shared-memory
   // tails (see docs/format/tail.md) are replayed only under the boot id they were written under.
   std::string boot_id;

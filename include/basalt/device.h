@@ -1,9 +1,9 @@
 // The one block contract: Device, Channel, Io.
 //
-// A Device describes a block device and opens Channels. A Channel is a queue pair: submit() queues an
-// Io, poll() sends everything queued at once and completes what has finished, wait() sleeps until
-// something completes. An Io is owned by the caller and borrowed by the channel from submit() until
-// its `done` runs.
+// A Device describes a block device and opens Channels. A Channel is a queue pair: submit() queues
+// an Io, poll() sends everything queued at once and completes what has finished, wait() sleeps
+// until something completes. An Io is owned by the caller and borrowed by the channel from submit()
+// until its `done` runs.
 //
 //   auto device = basalt::open_device(context, "ram:64M");
 //   auto channel = (*device)->open_channel();
@@ -17,7 +17,8 @@
 //
 // Rules every device keeps:
 // - submit() neither fails nor blocks; what is wrong with an Io is told by its completion.
-// - done() runs exactly once per submit, from poll() or wait(), never inside submit(). It may submit,
+// - done() runs exactly once per submit, from poll() or wait(), never inside submit(). It may
+// submit,
 //   and may reuse its own Io; it must not poll or wait.
 // - A flush covers every write completed on any channel before the flush was submitted.
 // - An Io completes within DeviceInfo::completion_bound, also when the device disappears.
@@ -48,7 +49,8 @@ enum class Op : uint8_t {
   discard,            // contents become undefined; never relied on for zeros
   flush,              // lba and block_count are ignored
   compare,            // status miscompare when the bytes differ
-  compare_and_write,  // data: block_count blocks expected, then block_count blocks new; atomic per Io
+  compare_and_write,  // data: block_count blocks expected, then block_count blocks new; atomic per
+                      // Io
   copy,               // from copy_source to lba
   zone_report,
   zone_management,
@@ -78,8 +80,8 @@ class OpSet {
 };
 
 struct IoFlags {
-  bool fua = false;             // the write is durable when done() runs
-  bool no_deallocate = false;   // write_zeroes must keep the blocks allocated
+  bool fua = false;            // the write is durable when done() runs
+  bool no_deallocate = false;  // write_zeroes must keep the blocks allocated
 };
 
 class Channel;
@@ -88,20 +90,21 @@ struct Io {
   // Set by the caller before submit(); unchanged by the channel.
   Op op = Op::read;
   IoFlags flags;
-  uint8_t priority = 0;     // 0 is normal; higher is more urgent; a hint
-  uint8_t lifetime = 0;     // expected data life time, 0 unknown … 5 longest; a hint
-  uint32_t tenant = 0;      // accounting tag for QoS and metering
+  uint8_t priority = 0;  // 0 is normal; higher is more urgent; a hint
+  uint8_t lifetime = 0;  // expected data life time, 0 unknown … 5 longest; a hint
+  uint32_t tenant = 0;   // accounting tag for QoS and metering
   Lba lba;
   BlockCount block_count;
-  std::span<const iovec> data;      // total length = block_count × block_size (see Op for exceptions)
-  std::span<const iovec> metadata;  // per-block metadata; empty unless the device has a format for it
-  Lba copy_source;                  // Op::copy only
+  std::span<const iovec> data;  // total length = block_count × block_size (see Op for exceptions)
+  std::span<const iovec>
+      metadata;     // per-block metadata; empty unless the device has a format for it
+  Lba copy_source;  // Op::copy only
   void (*done)(Io& io) = nullptr;
   void* user = nullptr;
 
   // Valid from done() until the next submit().
   StatusCode status = StatusCode::ok;
-  uint64_t result = 0;      // zone_append: the block written; else the number of blocks transferred
+  uint64_t result = 0;  // zone_append: the block written; else the number of blocks transferred
 
   // The channel's while it borrows the Io.
   Io* next = nullptr;
@@ -112,24 +115,24 @@ struct Io {
 
 // What a device is and can do. Constant while the device is open, except through events.
 struct DeviceInfo {
-  std::string uri;                     // canonical, as the device was opened
-  uint32_t block_size = 0;             // bytes; a power of two, 512 … 65536
+  std::string uri;          // canonical, as the device was opened
+  uint32_t block_size = 0;  // bytes; a power of two, 512 … 65536
   BlockCount block_count;
   bool read_only = false;
-  bool volatile_write_cache = false;   // writes need flush or FUA to survive power loss
-  bool persistent = true;              // false: contents go when the process or the machine does
-  uint32_t atomic_write_blocks = 1;    // power-fail write atomicity, in blocks, at least 1
-  uint32_t max_transfer_blocks = 0;    // largest native command; the core splits what is larger
-  uint32_t max_iovecs = 0;             // per native command
-  uint32_t memory_alignment = 1;       // of each iovec's base, and of its length up to a block's; the
-                                       // core bounces the rest
+  bool volatile_write_cache = false;  // writes need flush or FUA to survive power loss
+  bool persistent = true;             // false: contents go when the process or the machine does
+  uint32_t atomic_write_blocks = 1;   // power-fail write atomicity, in blocks, at least 1
+  uint32_t max_transfer_blocks = 0;   // largest native command; the core splits what is larger
+  uint32_t max_iovecs = 0;            // per native command
+  uint32_t memory_alignment = 1;  // of each iovec's base, and of its length up to a block's; the
+                                  // core bounces the rest
   bool needs_registered_memory = false;
-  uint32_t optimal_io_blocks = 0;      // 0: no preference
-  uint32_t metadata_bytes = 0;         // per block, 0: none
-  uint64_t zone_blocks = 0;            // 0: not zoned
-  uint32_t numa_node = ~uint32_t{0};   // all ones: unknown
-  OpSet native;                        // done by the device itself
-  OpSet supported;                     // native, or emulated by the core
+  uint32_t optimal_io_blocks = 0;     // 0: no preference
+  uint32_t metadata_bytes = 0;        // per block, 0: none
+  uint64_t zone_blocks = 0;           // 0: not zoned
+  uint32_t numa_node = ~uint32_t{0};  // all ones: unknown
+  OpSet native;                       // done by the device itself
+  OpSet supported;                    // native, or emulated by the core
   Duration completion_bound = std::chrono::seconds(60);
 };
 
@@ -144,13 +147,13 @@ struct LatencyHistogram {
 };
 
 struct ChannelStats {
-  std::array<uint64_t, kOpCount> ops{};      // completed, by Op
-  std::array<uint64_t, kOpCount> errors{};   // of those, not ok
+  std::array<uint64_t, kOpCount> ops{};     // completed, by Op
+  std::array<uint64_t, kOpCount> errors{};  // of those, not ok
   uint64_t read_bytes = 0;
   uint64_t written_bytes = 0;
-  uint64_t bounced = 0;    // Ios whose buffers had to be copied
-  uint64_t split = 0;      // Ios sent as more than one native command
-  uint64_t emulated = 0;   // Ios the core built from other operations
+  uint64_t bounced = 0;   // Ios whose buffers had to be copied
+  uint64_t split = 0;     // Ios sent as more than one native command
+  uint64_t emulated = 0;  // Ios the core built from other operations
   uint64_t outstanding = 0;
   LatencyHistogram read_latency;
   LatencyHistogram write_latency;
@@ -167,12 +170,14 @@ class Channel {
 
   // Queues `io`; see the rules at the head.
   virtual void submit(Io& io) noexcept = 0;
-  // Sends what is queued, completes what has finished; returns how many Ios completed. Never sleeps.
+  // Sends what is queued, completes what has finished; returns how many Ios completed. Never
+  // sleeps.
   virtual unsigned poll() noexcept = 0;
   // poll(), then, if nothing completed, sleeps until something does or `timeout` passes.
   virtual unsigned wait(Duration timeout) noexcept = 0;
-  // For event loops: a descriptor that becomes readable when poll() has work. Use: arm(), poll() once
-  // more, and only then sleep on it. -1 where the device completes only from poll() (ram:, null:).
+  // For event loops: a descriptor that becomes readable when poll() has work. Use: arm(), poll()
+  // once more, and only then sleep on it. -1 where the device completes only from poll() (ram:,
+  // null:).
   virtual int wait_fd() noexcept = 0;
   virtual void arm() noexcept = 0;
   // Best effort: the Io completes with `canceled` if it could be taken back, else as it would have.
@@ -242,7 +247,8 @@ struct DeviceOpenOptions {
 };
 
 // Opens a device URI ("file:/path?size=64G", "ram:4G", …; grammar in docs/ARCHITECTURE.md). Opening
-// for writing takes the operating system's lock on the file or block device; `busy` names the holder.
+// for writing takes the operating system's lock on the file or block device; `busy` names the
+// holder.
 Result<std::unique_ptr<Device>> open_device(Context& context, std::string_view uri,
                                             const DeviceOpenOptions& options = {});
 

@@ -41,7 +41,7 @@ enum class FileKind : uint8_t {
 };
 
 struct CreateOptions {
-  bool exclusive = false;          // already_exists if the name is taken; else the name gets a new file
+  bool exclusive = false;  // already_exists if the name is taken; else the name gets a new file
   uint64_t preallocate_bytes = 0;  // contiguous space to reserve now, if there is any
   uint8_t lifetime = 0;            // expected life time, 0 unknown, 1 shortest … 5 longest
 };
@@ -49,11 +49,11 @@ struct CreateOptions {
 struct FileInfo {
   uint64_t size_bytes = 0;
   uint64_t allocated_bytes = 0;
-  uint64_t file_id = 0;            // equal for two names of one file; never reused
+  uint64_t file_id = 0;  // equal for two names of one file; never reused
   uint32_t link_count = 0;
   bool is_directory = false;
   FileKind kind = FileKind::table;
-  Duration modified{};             // wall clock, since 1970-01-01 UTC
+  Duration modified{};  // wall clock, since 1970-01-01 UTC
 };
 
 struct DirectoryEntry {
@@ -70,8 +70,8 @@ struct ReadRequest {
 };
 
 enum class Caching : uint8_t {
-  normal,      // through the page cache
-  uncached,    // straight from the device; does not disturb the cache
+  normal,    // through the page cache
+  uncached,  // straight from the device; does not disturb the cache
 };
 
 // An asynchronous read: owned by the caller and borrowed from start_read() until `done` is true.
@@ -87,7 +87,7 @@ struct AsyncRead {
 
 class File {
  public:
-  virtual ~File() = default;   // closes; errors of that close are logged
+  virtual ~File() = default;  // closes; errors of that close are logged
 
   // Bytes read: short only at the end of the file, 0 at or beyond it.
   virtual Result<size_t> read(uint64_t offset, std::span<std::byte> buffer,
@@ -126,27 +126,27 @@ class File {
 };
 
 struct FormatOptions {
-  bool force = false;                 // overwrite a device that holds something known
-  uint32_t cluster_bytes = 65536;     // allocation unit; a power of two, 16 KiB … 1 MiB
-  uint64_t journal_bytes = 0;         // 0: by the device's size
-  uint64_t metadata_bytes = 0;        // per copy; 0: by the device's size
-  std::string label;                  // at most 63 bytes, for people
+  bool force = false;              // overwrite a device that holds something known
+  uint32_t cluster_bytes = 65536;  // allocation unit; a power of two, 16 KiB … 1 MiB
+  uint64_t journal_bytes = 0;      // 0: by the device's size
+  uint64_t metadata_bytes = 0;     // per copy; 0: by the device's size
+  std::string label;               // at most 63 bytes, for people
 };
 
 struct MountOptions {
   OpenMode mode = OpenMode::read_write;
-  uint64_t cache_bytes = uint64_t{64} << 20;        // page cache; 0: none
+  uint64_t cache_bytes = uint64_t{64} << 20;  // page cache; 0: none
   uint64_t metadata_cache_bytes = uint64_t{64} << 20;
   // Where flush() keeps bytes: shared memory (default), or the device where that is not allowed.
   enum class FlushTo : uint8_t { shared_memory, device } flush_to = FlushTo::shared_memory;
-  uint64_t tail_bytes = uint64_t{32} << 20;         // size of the shared-memory tail
-  bool discard = false;                             // tell the device about freed space
-  uint32_t atomic_write_bytes = 0;                  // trust the device this far; 0: one logical block
+  uint64_t tail_bytes = uint64_t{32} << 20;  // size of the shared-memory tail
+  bool discard = false;                      // tell the device about freed space
+  uint32_t atomic_write_bytes = 0;           // trust the device this far; 0: one logical block
 };
 
 struct SpaceInfo {
-  uint64_t capacity_bytes = 0;   // of data clusters
-  uint64_t free_bytes = 0;       // allocatable now
+  uint64_t capacity_bytes = 0;  // of data clusters
+  uint64_t free_bytes = 0;      // allocatable now
   uint64_t metadata_capacity_bytes = 0;
   uint64_t metadata_free_bytes = 0;
 };
@@ -162,16 +162,16 @@ struct FileSystemStats {
 };
 
 struct CheckReport {
-  std::vector<std::string> problems;   // "superblock 1: checksum mismatch (found …, computed …)"
-  std::vector<std::string> notes;      // recoverable oddities: a damaged copy whose twin is good
+  std::vector<std::string> problems;  // "superblock 1: checksum mismatch (found …, computed …)"
+  std::vector<std::string> notes;     // recoverable oddities: a damaged copy whose twin is good
   uint64_t blobs = 0, files = 0, directories = 0, metadata_pages = 0, log_blocks = 0;
   bool clean() const { return problems.empty(); }
 };
 
 class FileSystem {
  public:
-  // Makes an empty store. already_exists, naming what is there, when the device holds a Basalt store
-  // or a signature known to libblkid-like probing, unless force.
+  // Makes an empty store. already_exists, naming what is there, when the device holds a Basalt
+  // store or a signature known to libblkid-like probing, unless force.
   static Status format(Context& context, Device& device, const FormatOptions& options);
   // Mounts the store on `device`; recovers as needed. Takes the device's exclusive writer claim.
   static Result<std::unique_ptr<FileSystem>> mount(Context& context, std::unique_ptr<Device> device,
@@ -182,16 +182,17 @@ class FileSystem {
   // Writes the metadata of an unmounted store, one structure a line, for people.
   static Status dump(Context& context, Device& device, std::string& out);
 
-  virtual ~FileSystem() = default;   // unmounts; every File must be closed
+  virtual ~FileSystem() = default;  // unmounts; every File must be closed
 
   virtual Result<std::unique_ptr<File>> create(std::string_view path, FileKind kind,
                                                const CreateOptions& options) = 0;
   virtual Result<std::unique_ptr<File>> open(std::string_view path, OpenMode mode) = 0;
-  virtual Status remove(std::string_view path) = 0;                     // a file; open handles go on
-  virtual Status rename(std::string_view from, std::string_view to) = 0;  // replaces a file; moves trees
+  virtual Status remove(std::string_view path) = 0;  // a file; open handles go on
+  virtual Status rename(std::string_view from,
+                        std::string_view to) = 0;  // replaces a file; moves trees
   virtual Status link(std::string_view existing, std::string_view created) = 0;
   virtual Status make_directory(std::string_view path) = 0;
-  virtual Status remove_directory(std::string_view path) = 0;           // not_empty unless empty
+  virtual Status remove_directory(std::string_view path) = 0;  // not_empty unless empty
   virtual Result<std::vector<DirectoryEntry>> list(std::string_view path) = 0;
   virtual Result<FileInfo> stat(std::string_view path) = 0;
   virtual Status truncate(std::string_view path, uint64_t size_bytes) = 0;

@@ -233,9 +233,9 @@ void ChannelCore::do_core_work() noexcept {
     io = late_.pop_front();
     finish(*io, io->status, io->status == StatusCode::ok ? io->block_count.value : 0);
   }
-  if (jobs_ == nullptr || !jobs_->has_parked()) return;
-  range_user_.clear_wake();
-  jobs_->retry_parked();
+  if (jobs_ == nullptr) return;
+  if (jobs_->has_parked()) range_user_.clear_wake();
+  jobs_->resume();
   if (jobs_->has_parked()) core_work_ = true;
 }
 

@@ -118,7 +118,7 @@ class ChannelCore : public Channel {
   static constexpr uintptr_t kHolds = 1;
   static constexpr uintptr_t kHoldsMemory = 2;   // a MemoryUser's phase 0
   static constexpr uintptr_t kHoldsMemory1 = 4;  // … phase 1
-  static constexpr uintptr_t kHoldsWrite = 8;    // counted in direct_writes_
+  static constexpr uintptr_t kHoldsWrite = 8;    // counted in range_user_
 
   virtual bool start_command(Io& command) noexcept = 0;
   virtual void cancel_command(Io& command) noexcept = 0;

@@ -151,6 +151,12 @@ bool JobEngine::lock_range(Job& job) noexcept {
   return ranges.granted(job.range);
 }
 
+void JobEngine::resume() noexcept {
+  retry_parked();
+  serve_starved();
+  serve_waiting();
+}
+
 void JobEngine::retry_parked() noexcept {
   JobList parked = parked_;
   parked_ = {};
@@ -258,7 +264,7 @@ bool JobEngine::cancel(Io& io) noexcept {
   if (job.pieces == 0) {  // parked or starved
     parked_.remove(job);
     release(job);
-    core_.complete_later(io, StatusCode::canceled);
+    core_.complete_later(io, StatusCode::canceled);  // and the next poll calls resume()
     return true;
   }
   for (unsigned i = 0; i < kPieces; ++i) {

@@ -51,7 +51,9 @@ class JobEngine {
 
   // Jobs that wait for a range another channel holds.
   bool has_parked() const noexcept { return parked_.head != nullptr; }
-  void retry_parked() noexcept;
+  // From poll(), when something may have become free otherwise than by a command's completion: a
+  // range, or what a cancelled job held.
+  void resume() noexcept;
 
  private:
   static constexpr unsigned kJobs = 64;
@@ -107,6 +109,7 @@ class JobEngine {
   void advance(Job& job) noexcept;
   void finish(Job& job) noexcept;
   void release(Job& job) noexcept;
+  void retry_parked() noexcept;
   void serve_starved() noexcept;
   void serve_waiting() noexcept;
 

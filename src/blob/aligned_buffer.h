@@ -17,7 +17,7 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t bytes)
       : bytes_((bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes),
-        data_(static_cast<std::byte*>(::operator new(bytes_, std::align_val_t{kBlockBytes}))) {
+        data_(static_cast<std::byte*>(::operator new (bytes_, std::align_val_t{kBlockBytes}))) {
     std::memset(data_.get(), 0, bytes_);
   }
   std::byte* data() const { return data_.get(); }
@@ -26,7 +26,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{kBlockBytes}); }
+    void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{kBlockBytes}); }
   };
   size_t bytes_ = 0;
   std::unique_ptr<std::byte, Free> data_;

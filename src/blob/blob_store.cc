@@ -63,8 +63,8 @@ Status BlobStore::Impl::health() {
 
 void BlobStore::Impl::poison(const Status& status) {
   if (!failure.ok()) return;
-  failure = Status(StatusCode::read_only, "the store is read-only after a failure: " +
-                                              std::string(status.message()));
+  failure = Status(StatusCode::read_only,
+                   "the store is read-only after a failure: " + std::string(status.message()));
   const bool on_purpose = status.code() == StatusCode::canceled;
   context.log().log(on_purpose ? LogLevel::debug : LogLevel::error, "blob", failure.to_string());
   if (journal) journal->fail(failure);
@@ -122,8 +122,8 @@ void BlobStore::set_keeper(TransactionKeeper* keeper) {
   impl_->keeper = keeper;
 }
 
-// A transaction must never find the metadata region full half-way: demand more than it can use. What
-// only frees may go into the reserve, so that a full store can be emptied.
+// A transaction must never find the metadata region full half-way: demand more than it can use.
+// What only frees may go into the reserve, so that a full store can be emptied.
 Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations, bool only_frees,
                                            MutexLock& lock) {
   const uint64_t reserve = only_frees ? 0 : std::max<uint64_t>(64, pages.page_count() / 8);
@@ -134,13 +134,13 @@ Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations
     const uint64_t available = pages.map().free_count();
     if (available >= wanted) return {};
     if (checkpoints_made == 2) {
-      return Status(StatusCode::no_space, "the metadata region is full: " +
-                                              std::to_string(available) + " of " +
-                                              std::to_string(pages.page_count()) +
-                                              " pages free, " + std::to_string(wanted) + " wanted");
+      return Status(StatusCode::no_space,
+                    "the metadata region is full: " + std::to_string(available) + " of " +
+                        std::to_string(pages.page_count()) + " pages free, " +
+                        std::to_string(wanted) + " wanted");
     }
     lock.unlock();
-    BASALT_TRY(checkpoint());   // two flips let go of all superseded pages
+    BASALT_TRY(checkpoint());  // two flips let go of all superseded pages
     lock.lock();
   }
 }
@@ -149,11 +149,11 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
   Impl& s = *impl_;
   if (s.journal == nullptr) return error(StatusCode::read_only, "the store was opened for reading");
   if (txn.oversized_ || txn.bytes_.size() > Transaction::kMaxBytes) {
-    return error(StatusCode::too_large,
-                 "transaction of " + std::to_string(txn.bytes_.size()) +
-                     " bytes, or a key or value too long; the limits are " +
-                     std::to_string(Transaction::kMaxBytes) + ", " + std::to_string(kMaxKeyBytes) +
-                     " and " + std::to_string(kMaxValueBytes) + " bytes");
+    return error(StatusCode::too_large, "transaction of " + std::to_string(txn.bytes_.size()) +
+                                            " bytes, or a key or value too long; the limits are " +
+                                            std::to_string(Transaction::kMaxBytes) + ", " +
+                                            std::to_string(kMaxKeyBytes) + " and " +
+                                            std::to_string(kMaxValueBytes) + " bytes");
   }
   std::vector<Effect> effects;
   std::vector<Blob*> to_drain;
@@ -164,7 +164,7 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
     MutexLock lock(s.meta);
     BASALT_TRY(s.make_metadata_room(txn.bytes_, txn.only_frees_ && txn.any_frees_, lock));
     if (const Status status = s.state.apply(txn.bytes_, effects); !status.ok()) {
-      s.poison(status);   // part of it may be applied: nothing more may be built on this state
+      s.poison(status);  // part of it may be applied: nothing more may be built on this state
       return error(status);
     }
     ticket = s.last_ticket = Ticket{s.last_ticket.value + 1};
@@ -196,7 +196,7 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
       if (effect.kind != Effect::Kind::freed) continue;
       s.freed.push_back({ticket, effect.extent.physical / unit, effect.extent.count / unit});
     }
-    s.release_durable(s.journal->durable());   // on_durable() may have come before the push
+    s.release_durable(s.journal->durable());  // on_durable() may have come before the push
   }
   if (!kept || queued_bytes > Journal::kMaxQueuedBytes) BASALT_TRY(s.journal->wait(ticket));
   return ticket;
@@ -267,7 +267,7 @@ void BlobStore::Impl::discard_released() {
       io.op = Op::discard;
       io.lba = Lba{range.first_cluster * scale};
       io.block_count = BlockCount{range.count * scale};
-      (void)run(**lease, io);   // a hint: a device that refuses loses nothing
+      (void)run(**lease, io);  // a hint: a device that refuses loses nothing
     }
     lock.lock();
     discarding = false;
@@ -277,7 +277,7 @@ void BlobStore::Impl::discard_released() {
 
 // Waits for one of the things that give space back; false when nothing is under way.
 bool BlobStore::Impl::wait_for_space(MutexLock& lock) {
-  if (!to_discard.empty()) {   // a discard is only a hint: the space may be used without it
+  if (!to_discard.empty()) {  // a discard is only a hint: the space may be used without it
     for (const Freed& range : to_discard) {
       state.space().excluded().remove(range.first_cluster, range.count);
     }
@@ -320,11 +320,12 @@ Status BlobStore::replay_kept(Ticket ticket, std::span<const std::byte> bytes) {
   Impl& s = *impl_;
   const MutexLock lock(s.meta);
   BASALT_TRY(s.failure);
-  if (s.journal == nullptr) return Status(StatusCode::read_only, "the store was opened for reading");
+  if (s.journal == nullptr)
+    return Status(StatusCode::read_only, "the store was opened for reading");
   if (ticket.value != s.last_ticket.value + 1) {
-    return Status(StatusCode::invalid_argument,
-                  "kept transaction " + std::to_string(ticket.value) + " does not follow " +
-                      std::to_string(s.last_ticket.value));
+    return Status(StatusCode::invalid_argument, "kept transaction " + std::to_string(ticket.value) +
+                                                    " does not follow " +
+                                                    std::to_string(s.last_ticket.value));
   }
   BASALT_TRY_ASSIGN([[maybe_unused]] const Footprint footprint, s.state.check(bytes));
   std::vector<Effect> effects;
@@ -359,10 +360,9 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
   Impl& s = *impl_;
   if (range.empty()) return {};
   if (!within_blob(range)) {
-    return Status(StatusCode::out_of_range, "blob " + std::to_string(id.value) + ": block " +
-                                                std::to_string(range.first) + " + " +
-                                                std::to_string(range.count) +
-                                                " is beyond what a blob can hold");
+    return Status(StatusCode::out_of_range,
+                  "blob " + std::to_string(id.value) + ": block " + std::to_string(range.first) +
+                      " + " + std::to_string(range.count) + " is beyond what a blob can hold");
   }
   txn.keeper_ = &s;
   MutexLock lock(s.meta);
@@ -373,7 +373,7 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
     const uint64_t end = (range.end() + unit - 1) / unit * unit;
     BASALT_TRY_ASSIGN(const auto present,
                       s.state.extents(id, {first == 0 ? 0 : first - 1, end - first + 1}));
-    ExtentMap mapped;   // by earlier transactions and this one
+    ExtentMap mapped;  // by earlier transactions and this one
     for (const Extent& extent : present) mapped.set(extent);
     for (const auto& [blob, extent] : txn.mapped_) {
       if (blob == id) mapped.set(extent);
@@ -389,7 +389,8 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
       const auto after = mapped.lower(at);
       const uint64_t stop = after == mapped.end() ? end : std::min(end, after->logical);
       const Extent* before = at == 0 ? nullptr : mapped.find(at - 1);
-      const uint64_t hint = before ? (before->physical + before->count) / unit : ~uint64_t{0} / unit;
+      const uint64_t hint =
+          before ? (before->physical + before->count) / unit : ~uint64_t{0} / unit;
       auto runs = s.state.space().reserve((stop - at) / unit, hint);
       if (!runs) {
         status = runs.error();
@@ -429,10 +430,9 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
   const uint64_t unit = s.state.cluster_blocks;
   if (range.empty()) return BlockRange{};
   if (!within_blob(range)) {
-    return error(StatusCode::out_of_range, "blob " + std::to_string(id.value) + ": block " +
-                                               std::to_string(range.first) + " + " +
-                                               std::to_string(range.count) +
-                                               " is beyond what a blob can hold");
+    return error(StatusCode::out_of_range,
+                 "blob " + std::to_string(id.value) + ": block " + std::to_string(range.first) +
+                     " + " + std::to_string(range.count) + " is beyond what a blob can hold");
   }
   const uint64_t first = (range.first + unit - 1) / unit * unit;
   const uint64_t end = range.end() / unit * unit;
@@ -440,8 +440,8 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
   BASALT_TRY_ASSIGN(const auto present, s.state.extents(id, {first, end - first}));
   s.pages.trim();
   if (present.empty()) return BlockRange{};
-  // As many as one transaction may free; where metadata pages are short, as many as they allow, with
-  // some left for what else the transaction does (the deletion itself, a name).
+  // As many as one transaction may free; where metadata pages are short, as many as they allow,
+  // with some left for what else the transaction does (the deletion itself, a name).
   uint64_t most = kMaxExtentsPerFree;
   const auto too_many = [&] {
     Footprint footprint = State::footprint_of_unmap(most);
@@ -529,8 +529,7 @@ Status BlobStore::catalog_scan(
   return {};
 }
 
-Status BlobStore::for_each_blob(
-    const std::function<bool(BlobId id, const BlobInfo& info)>& visit) {
+Status BlobStore::for_each_blob(const std::function<bool(BlobId id, const BlobInfo& info)>& visit) {
   const MutexLock lock(impl_->meta);
   const Status status = impl_->state.for_each_blob([&](BlobId id, const BlobRecord& record) {
     return visit(id, BlobInfo{record.size_bytes, record.allocated_blocks, record.flags,

@@ -16,8 +16,8 @@
 namespace basalt::blob {
 
 struct BlockWrite {
-  uint64_t block = 0;                  // store block
-  std::span<const std::byte> bytes;    // whole store blocks
+  uint64_t block = 0;                // store block
+  std::span<const std::byte> bytes;  // whole store blocks
 };
 
 // `what` names the object in the message: "journal record 12: read block 77 (4096 B): I/O error".

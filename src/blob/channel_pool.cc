@@ -16,8 +16,7 @@ Channel& ChannelPool::Lease::operator*() const { return *pool_->slots_[slot_].ch
 // Acquire pairs with the release in give_back: the channel's state comes with the slot.
 bool ChannelPool::try_take(unsigned slot) {
   std::atomic<bool>& taken = slots_[slot].taken;
-  return !taken.load(std::memory_order_relaxed) &&
-         !taken.exchange(true, std::memory_order_acquire);
+  return !taken.load(std::memory_order_relaxed) && !taken.exchange(true, std::memory_order_acquire);
 }
 
 Result<ChannelPool::Lease> ChannelPool::lease() {

@@ -1,9 +1,9 @@
 // ChannelPool: whole channel stacks leased to threads that block.
 //
 // A thread that must wait for I/O leases a stack, submits, completes its own I/O on it and gives it
-// back: no dispatcher and no hand-over. The slot is chosen by the core the thread runs on and taken by
-// try-lock; stacks are opened as needed up to a bound, beyond which lease() waits for one. A leased
-// stack has nothing outstanding when it is returned.
+// back: no dispatcher and no hand-over. The slot is chosen by the core the thread runs on and taken
+// by try-lock; stacks are opened as needed up to a bound, beyond which lease() waits for one. A
+// leased stack has nothing outstanding when it is returned.
 #pragma once
 
 #include <basalt/device.h>
@@ -27,7 +27,9 @@ class ChannelPool {
   class Lease {
    public:
     Lease() = default;
-    Lease(Lease&& other) noexcept : pool_(other.pool_), slot_(other.slot_) { other.pool_ = nullptr; }
+    Lease(Lease&& other) noexcept : pool_(other.pool_), slot_(other.slot_) {
+      other.pool_ = nullptr;
+    }
     Lease& operator=(Lease&& other) noexcept {
       std::swap(pool_, other.pool_);
       std::swap(slot_, other.slot_);
@@ -62,7 +64,7 @@ class ChannelPool {
 
   Device& device_;
   std::vector<Slot> slots_;
-  Mutex mutex_;             // guards opening and waiting
+  Mutex mutex_;  // guards opening and waiting
   CondVar returned_;
   std::atomic<unsigned> waiting_{0};
   std::atomic<unsigned> opened_{0};

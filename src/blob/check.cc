@@ -1,9 +1,10 @@
 // check_store: reads everything the superblocks lead to and says what does not fit.
 //
-// First the pages as they are on the device: both copies of each page of both checkpoints, keys in order
-// and within their parents' bounds, and the page map against what is reachable. Then, with the journal
-// replayed in memory, the meaning: each cluster mapped once or free once, counts, orphans. A damaged copy
-// with a good twin is a note; what cannot be read or contradicts something else is a problem.
+// First the pages as they are on the device: both copies of each page of both checkpoints, keys in
+// order and within their parents' bounds, and the page map against what is reachable. Then, with
+// the journal replayed in memory, the meaning: each cluster mapped once or free once, counts,
+// orphans. A damaged copy with a good twin is a note; what cannot be read or contradicts something
+// else is a problem.
 #include "base/try.h"
 #include "blob/store_impl.h"
 
@@ -17,8 +18,11 @@ class PageChecker {
  public:
   PageChecker(BlobStore::Impl& store, unsigned slot, StoreReport& report,
               const std::function<void(double)>& progress)
-      : store_(store), name_("superblock " + std::to_string(slot)), report_(report),
-        progress_(progress), reachable_(store.pages.page_count()) {}
+      : store_(store),
+        name_("superblock " + std::to_string(slot)),
+        report_(report),
+        progress_(progress),
+        reachable_(store.pages.page_count()) {}
 
   void run() {
     const Superblock& sb = store_.superblock;
@@ -47,8 +51,8 @@ class PageChecker {
     reachable_[ref.page] = true;
     ++report_.metadata_pages;
     if (progress_ && report_.metadata_pages % 256 == 0) {
-      const double used = static_cast<double>(store_.pages.page_count() -
-                                              store_.pages.map().free_count());
+      const double used =
+          static_cast<double>(store_.pages.page_count() - store_.pages.map().free_count());
       progress_(std::min(0.9, static_cast<double>(report_.metadata_pages) / (2 * used + 1)));
     }
     AlignedBuffer scratch(kBlockBytes);
@@ -116,7 +120,7 @@ class PageChecker {
 
   void compare_with_map() {
     PageMap& map = store_.pages.map();
-    map.flipped();   // what is leaving is not reachable and becomes free
+    map.flipped();  // what is leaving is not reachable and becomes free
     uint64_t lost = 0;
     for (uint64_t page = 0; page < reachable_.size(); ++page) {
       if (reachable_[page] && !map.used(page)) {
@@ -189,7 +193,8 @@ class ClusterChecker {
   void mark_fixed() {
     const Superblock& sb = store_.superblock;
     const uint64_t unit = store_.state.cluster_blocks;
-    for (const uint64_t offset : kSuperblockOffset) mark(offset / sb.cluster_bytes, 1, "superblock");
+    for (const uint64_t offset : kSuperblockOffset)
+      mark(offset / sb.cluster_bytes, 1, "superblock");
     mark(sb.journal_first_block / unit, sb.journal_blocks / unit, "journal");
     for (const MetadataRun& run : store_.pages.runs()) {
       for (unsigned copy = 0; copy < 2; ++copy) {
@@ -204,7 +209,7 @@ class ClusterChecker {
     BASALT_TRY_ASSIGN(const auto extents, store_.state.extents(id, {0, uint64_t{1} << 52}));
     const uint64_t unit = store_.state.cluster_blocks;
     uint64_t blocks = 0, previous_end = 0;
-    ExtentMap clusters;   // by whole clusters, whatever the states inside
+    ExtentMap clusters;  // by whole clusters, whatever the states inside
     for (Extent extent : extents) {
       blocks += extent.count;
       if (extent.count == 0 || extent.logical < previous_end) {
@@ -291,8 +296,9 @@ Result<StoreReport> check_store(Context& context, Device& device,
                                "; the other superblock is good");
         continue;
       }
-      const bool same = slot != *newest && pair.slots[0] && pair.slots[1] &&
-                        pair.slots[0]->checkpoint_generation == pair.slots[1]->checkpoint_generation;
+      const bool same =
+          slot != *newest && pair.slots[0] && pair.slots[1] &&
+          pair.slots[0]->checkpoint_generation == pair.slots[1]->checkpoint_generation;
       if (same) continue;
       BlobStore::Impl store(context, device, options, *pair.slots[slot]);
       if (const Status status = store.load(*channel); !status.ok()) {

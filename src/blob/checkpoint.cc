@@ -1,10 +1,11 @@
 // Checkpoints: write what changed to fresh pages, then flip a superblock to it.
 //
-// One function, in order: freeze the state under the metadata lock; write the frozen pages (both copies)
-// while transactions go on; flush, which covers the pages and all data that recorded extents point to;
-// write the older superblock slot with FUA; only then let the journal, freed pages and freed space go.
-// Both slots are starting points at all times: where transactions became durable by the checkpoint alone
-// and are in no journal record, the other slot, which would need that record, gets the same checkpoint.
+// One function, in order: freeze the state under the metadata lock; write the frozen pages (both
+// copies) while transactions go on; flush, which covers the pages and all data that recorded
+// extents point to; write the older superblock slot with FUA; only then let the journal, freed
+// pages and freed space go. Both slots are starting points at all times: where transactions became
+// durable by the checkpoint alone and are in no journal record, the other slot, which would need
+// that record, gets the same checkpoint.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -118,11 +119,11 @@ Status BlobStore::Impl::checkpoint() {
   return {};
 }
 
-// Before a flip: whether the slot that stays says that the store is still ours. A slot that cannot be read
-// says nothing.
+// Before a flip: whether the slot that stays says that the store is still ours. A slot that cannot
+// be read says nothing.
 Status BlobStore::Impl::check_owner(Channel& channel) {
   if (!owner_recorded) return {};
-  const unsigned slot = superblock.generation % 2;   // changes under checkpoint_mutex alone
+  const unsigned slot = superblock.generation % 2;  // changes under checkpoint_mutex alone
   AlignedBuffer bytes(kBlockBytes);
   const uint64_t block = kSuperblockOffset[slot] / kBlockBytes;
   if (!read_blocks(channel, device.info(), block, bytes.span(), "superblock").ok()) return {};
@@ -152,8 +153,8 @@ Status BlobStore::Impl::flip_again(Channel& channel) {
 }
 
 void BlobStore::Impl::post_checkpoint_if_due() {
-  const bool journal_full = journal->blocks_since(superblock.journal_position) >
-                            journal->ring_blocks() / 4;
+  const bool journal_full =
+      journal->blocks_since(superblock.journal_position) > journal->ring_blocks() / 4;
   const uint64_t dirty_bound = std::max<uint64_t>(
       64, std::min(pages.page_count() / 16, options.metadata_cache_bytes / kBlockBytes / 4));
   if (journal_full || pages.dirty_count() > dirty_bound) context.executor().post(checkpoint_task);

@@ -1,7 +1,7 @@
 // Blob data: mapping byte ranges to device commands and running them on a leased channel.
 //
-// A transfer looks its extents up once, inside the blob's gate, and sends one command per contiguous
-// piece. Holes and unwritten blocks are filled with zeros here, never read.
+// A transfer looks its extents up once, inside the blob's gate, and sends one command per
+// contiguous piece. Holes and unwritten blocks are filled with zeros here, never read.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -12,7 +12,7 @@
 namespace basalt::blob {
 namespace {
 
-constexpr unsigned kMaxPieces = 32;   // commands in flight per caller
+constexpr unsigned kMaxPieces = 32;  // commands in flight per caller
 
 // A run of bytes that is contiguous in the blob and on the device.
 struct Piece {
@@ -63,10 +63,10 @@ class Batch {
 };
 
 Status misaligned(const Blob& blob, uint64_t offset, size_t bytes, uint32_t unit) {
-  return Status(StatusCode::invalid_argument,
-                "blob " + std::to_string(blob.id().value) + ": offset " + std::to_string(offset) +
-                    " and length " + std::to_string(bytes) + " must be multiples of " +
-                    std::to_string(unit));
+  return Status(StatusCode::invalid_argument, "blob " + std::to_string(blob.id().value) +
+                                                  ": offset " + std::to_string(offset) +
+                                                  " and length " + std::to_string(bytes) +
+                                                  " must be multiples of " + std::to_string(unit));
 }
 
 // Splits [offset, +bytes) along `extents`; `fill` gets holes, `piece` mapped runs.
@@ -152,7 +152,7 @@ Status BlobStore::write(Blob& blob, uint64_t offset, std::span<const std::byte> 
   BASALT_TRY_ASSIGN(auto lease, impl_->pool.lease());
   const IoGate::Token token = blob.gate_.enter();
   Batch batch(*lease, info, Op::write, flags);
-  std::vector<Piece> later;   // beyond one batch; a write in that many pieces is rare
+  std::vector<Piece> later;  // beyond one batch; a write in that many pieces is rare
   uint64_t missing = 0;
   bool has_hole = false, turns_pending = false;
   blob.map_lock_.lock_shared();

@@ -38,11 +38,12 @@ void dump_superblock(const Superblock& sb, unsigned slot, std::string& out) {
   line(fmt::format("  features incompatible {:#x} read-only {:#x} compatible {:#x}",
                    uint64_t{sb.incompatible_features}, uint64_t{sb.read_only_features},
                    uint64_t{sb.compatible_features}));
-  line(fmt::format("  journal blocks {} … {}, recovery from position {} sequence {}, transactions "
-                   "covered {}",
-                   uint64_t{sb.journal_first_block}, sb.journal_first_block + sb.journal_blocks,
-                   uint64_t{sb.journal_position}, uint64_t{sb.journal_sequence},
-                   uint64_t{sb.transaction_sequence}));
+  line(
+      fmt::format("  journal blocks {} … {}, recovery from position {} sequence {}, transactions "
+                  "covered {}",
+                  uint64_t{sb.journal_first_block}, sb.journal_first_block + sb.journal_blocks,
+                  uint64_t{sb.journal_position}, uint64_t{sb.journal_sequence},
+                  uint64_t{sb.transaction_sequence}));
   line(fmt::format("  epoch {} open id {} boot id {} open for writing: {}", uint64_t{sb.epoch},
                    hex(sb.open_id), quoted({sb.boot_id, strnlen(sb.boot_id, sizeof sb.boot_id)}),
                    sb.open_for_writing != 0 ? "yes" : "no"));
@@ -73,9 +74,9 @@ Status dump_blobs(State& state, std::string& out) {
                        uint32_t{record.flags}, uint64_t{record.parent});
     BASALT_TRY_ASSIGN(const auto extents, state.extents(id, {0, uint64_t{1} << 52}));
     for (const Extent& extent : extents) {
-      out += fmt::format("  blocks {} … {} at {} {}\n", extent.logical, extent.end(),
-                         extent.physical,
-                         extent.state == ExtentState::written ? "written" : "unwritten");
+      out +=
+          fmt::format("  blocks {} … {} at {} {}\n", extent.logical, extent.end(), extent.physical,
+                      extent.state == ExtentState::written ? "written" : "unwritten");
     }
   }
   return {};
@@ -98,8 +99,8 @@ Status dump_store(Context& context, Device& device, std::string& out) {
   StoreOptions options;
   options.mode = OpenMode::read_only;
   BASALT_TRY_ASSIGN(const auto store, open_impl(context, device, options));
-  out += fmt::format("after replaying the journal: last transaction {}\n",
-                     store->last_ticket.value);
+  out +=
+      fmt::format("after replaying the journal: last transaction {}\n", store->last_ticket.value);
   BASALT_TRY(dump_blobs(store->state, out));
   Tree::Cursor cursor(store->state.catalog());
   BASALT_TRY(cursor.seek(""));

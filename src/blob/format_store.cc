@@ -22,15 +22,14 @@ struct Layout {
   uint64_t cluster_count = 0;
   Region superblocks[2];
   Region journal;
-  Region metadata[2];   // copy 0 near the front, copy 1 at the end of the device
+  Region metadata[2];  // copy 0 near the front, copy 1 at the end of the device
 };
 
 Result<Layout> plan(uint64_t device_bytes, const FormatOptions& options) {
   const uint64_t unit = options.cluster_bytes;
   if (unit < 4 * kBlockBytes || unit > (1u << 20) || (unit & (unit - 1)) != 0) {
-    return error(StatusCode::invalid_argument,
-                 "cluster size " + std::to_string(unit) +
-                     " is not a power of two from 16384 to 1048576");
+    return error(StatusCode::invalid_argument, "cluster size " + std::to_string(unit) +
+                                                   " is not a power of two from 16384 to 1048576");
   }
   if (device_bytes < kMinDeviceBytes) {
     return error(StatusCode::invalid_argument, "the device has " + std::to_string(device_bytes) +
@@ -42,9 +41,9 @@ Result<Layout> plan(uint64_t device_bytes, const FormatOptions& options) {
       options.journal_bytes != 0
           ? options.journal_bytes
           : std::clamp<uint64_t>(device_bytes / 128, 1 << 20, uint64_t{64} << 20);
-  const uint64_t metadata_bytes =
-      options.metadata_bytes != 0 ? options.metadata_bytes
-                                  : std::max<uint64_t>(device_bytes / 64, 2 << 20);
+  const uint64_t metadata_bytes = options.metadata_bytes != 0
+                                      ? options.metadata_bytes
+                                      : std::max<uint64_t>(device_bytes / 64, 2 << 20);
   if (journal_bytes > device_bytes || metadata_bytes > device_bytes) {
     return error(StatusCode::invalid_argument,
                  "a journal of " + std::to_string(journal_bytes) + " bytes and metadata of 2 × " +
@@ -91,9 +90,9 @@ Status BlobStore::format(Context& context, Device& device, const FormatOptions& 
                                                " B is larger than 4096 B");
   }
   if (options.label.size() >= sizeof Superblock::label) {
-    return Status(StatusCode::invalid_argument, "the label has " +
-                                                    std::to_string(options.label.size()) +
-                                                    " bytes; at most 63 are kept");
+    return Status(
+        StatusCode::invalid_argument,
+        "the label has " + std::to_string(options.label.size()) + " bytes; at most 63 are kept");
   }
   const uint64_t device_bytes = info.block_count.value * info.block_size;
   BASALT_TRY_ASSIGN(const Layout layout, plan(device_bytes, options));

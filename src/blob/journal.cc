@@ -152,9 +152,7 @@ void Journal::step(MutexLock& lock) {
       }
       submit_write();
       return;
-    case Phase::flushing:
-      submit_write();
-      return;
+    case Phase::flushing: submit_write(); return;
     case Phase::writing:
       finish_record(lock);
       // The next record, if somebody already waits for it, starts in the next turn.
@@ -293,7 +291,7 @@ Ticket Journal::durable() {
 JournalCursor Journal::cursor() {
   MutexLock lock(mutex_);
   JournalCursor next = cursor_;
-  if (phase_ != Phase::idle) {   // the record in flight holds only transactions appended before
+  if (phase_ != Phase::idle) {  // the record in flight holds only transactions appended before
     next.position += record_blocks_;
     next.sequence += 1;
   }
@@ -347,7 +345,7 @@ void Journal::fail(const Status& status) {
   MutexLock lock(mutex_);
   if (failure_.ok()) failure_ = status;
   changed_.notify_all();
-  if (waiters_ != nullptr) context_.executor().post(driver_task_);   // nobody else may call them
+  if (waiters_ != nullptr) context_.executor().post(driver_task_);  // nobody else may call them
 }
 
 void Journal::quiesce() {
@@ -427,9 +425,8 @@ Status replay_record(std::span<const std::byte> record, Ticket& covered,
     rest = rest.subspan(prefix.bytes);
     if (ticket <= covered) continue;
     if (ticket.value != covered.value + 1) {
-      return Status(StatusCode::corruption,
-                    "journal: transaction " + std::to_string(ticket.value) + " follows " +
-                        std::to_string(covered.value));
+      return Status(StatusCode::corruption, "journal: transaction " + std::to_string(ticket.value) +
+                                                " follows " + std::to_string(covered.value));
     }
     BASALT_TRY(replay(ticket, operations)
                    .with_context("journal: transaction " + std::to_string(ticket.value)));
@@ -462,8 +459,8 @@ Status recover_journal(Channel& channel, const DeviceInfo& info, const Uuid& uui
     cursor.position += (length + kBlockBytes - 1) / kBlockBytes;
     cursor.sequence += 1;
   }
-  // A later record of this epoch was written only after the one that should be here was durable. The
-  // lost record is at most one window long; look two windows ahead.
+  // A later record of this epoch was written only after the one that should be here was durable.
+  // The lost record is at most one window long; look two windows ahead.
   for (uint64_t ahead = 1; ahead <= 2 * window; ++ahead) {
     const uint64_t position = cursor.position + ahead;
     if (position - start >= geometry.blocks) break;

@@ -148,7 +148,7 @@ void Node::compact() {
 
 bool Node::well_formed() const {
   const unsigned cells = count();
-  if (cells == 0) return false;   // empty nodes are unlinked, never written
+  if (cells == 0) return false;  // empty nodes are unlinked, never written
   const size_t slots_end = sizeof(PageHeader) + 2 * size_t{cells};
   const size_t start = header().cell_start;
   if (slots_end > kBlockBytes || start < slots_end || start > kBlockBytes) return false;

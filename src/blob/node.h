@@ -1,8 +1,8 @@
 // Node: a B+tree node in one 4 KiB metadata page, edited in place.
 //
-// After the page header come the cell offsets (le16 each, in key order); cells grow down from the end
-// of the page: le16 key length, le16 value length, key, value. Erasing leaves garbage that the next
-// insertion without room compacts. A Node is a view; it owns nothing and is not synchronised.
+// After the page header come the cell offsets (le16 each, in key order); cells grow down from the
+// end of the page: le16 key length, le16 value length, key, value. Erasing leaves garbage that the
+// next insertion without room compacts. A Node is a view; it owns nothing and is not synchronised.
 #pragma once
 
 #include "blob/format.h"
@@ -31,7 +31,7 @@ class Node {
   // Room for cells and their offsets in an empty node.
   static constexpr size_t kCapacity = kBlockBytes - sizeof(PageHeader);
   static size_t cell_bytes(std::string_view key, std::string_view value) {
-    return 2 + 4 + key.size() + value.size();   // with its offset
+    return 2 + 4 + key.size() + value.size();  // with its offset
   }
 
   void initialise(TreeId tree, uint8_t level);

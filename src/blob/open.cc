@@ -1,8 +1,9 @@
 // Opening a store: choose a superblock, load what it points to, replay the journal, take it over.
 //
-// Nothing is written before recovery has succeeded. Taking over gives the store a new epoch, recorded
-// in both superblocks before the first journal record of that epoch, so that nothing written before can
-// pass for something written after, and neither superblock alone is needed to know the epoch.
+// Nothing is written before recovery has succeeded. Taking over gives the store a new epoch,
+// recorded in both superblocks before the first journal record of that epoch, so that nothing
+// written before can pass for something written after, and neither superblock alone is needed to
+// know the epoch.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -30,9 +31,9 @@ Status check_features(const Superblock& sb, OpenMode mode) {
 Status no_store(const SuperblockPair& pair) {
   const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
                        pair.problems[1].code() != StatusCode::corruption;
-  return Status(nothing ? pair.problems[0].code() : StatusCode::corruption,
-                std::string(pair.problems[0].message()) + "; " +
-                    std::string(pair.problems[1].message()));
+  return Status(
+      nothing ? pair.problems[0].code() : StatusCode::corruption,
+      std::string(pair.problems[0].message()) + "; " + std::string(pair.problems[1].message()));
 }
 
 }  // namespace
@@ -147,8 +148,9 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
       if (options.mode == OpenMode::read_write) {
         BASALT_TRY(impl->become_writer(*channel, replayed));
       }
-      for (const std::string& note : impl->notes) context.log().log(LogLevel::warning, "blob", note);
-      const std::vector<std::string>& damage = impl->pages.notes();   // logged when it was met
+      for (const std::string& note : impl->notes)
+        context.log().log(LogLevel::warning, "blob", note);
+      const std::vector<std::string>& damage = impl->pages.notes();  // logged when it was met
       impl->notes.insert(impl->notes.end(), damage.begin(), damage.end());
       return impl;
     }

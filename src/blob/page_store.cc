@@ -22,8 +22,8 @@ uint32_t page_crc(std::byte* bytes) {
 }
 
 std::string describe(const PageRef& ref, unsigned copy, uint64_t block) {
-  return "metadata page " + std::to_string(ref.page) + " copy " + std::to_string(copy) + " (block " +
-         std::to_string(block) + ")";
+  return "metadata page " + std::to_string(ref.page) + " copy " + std::to_string(copy) +
+         " (block " + std::to_string(block) + ")";
 }
 
 }  // namespace
@@ -109,8 +109,9 @@ Result<Frame*> PageStore::get(const PageRef& ref, TreeId tree) {
   for (unsigned i = 0; node.level() > 0 && i < node.count(); ++i) {
     const PageRef child = node.child(i);
     if (child.level + 1 != node.level() || child.generation > ref.generation) {
-      return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) + ": child " +
-                                               std::to_string(i) + " of an impossible level or age");
+      return error(StatusCode::corruption, "metadata page " + std::to_string(ref.page) +
+                                               ": child " + std::to_string(i) +
+                                               " of an impossible level or age");
     }
   }
   Frame* frame = insert(ref.page, std::move(bytes));
@@ -121,12 +122,12 @@ Result<Frame*> PageStore::get(const PageRef& ref, TreeId tree) {
 Result<Frame*> PageStore::allocate(TreeId tree, uint8_t level) {
   const auto page = map_.allocate();
   if (!page) {
-    return error(StatusCode::no_space, "the metadata region is full (" +
-                                           std::to_string(map_.page_count()) + " pages)");
+    return error(StatusCode::no_space,
+                 "the metadata region is full (" + std::to_string(map_.page_count()) + " pages)");
   }
   if (frames_.contains(*page)) {
-    return error(StatusCode::corruption, "metadata page " + std::to_string(*page) +
-                                             " is in use, but free in the page map");
+    return error(StatusCode::corruption,
+                 "metadata page " + std::to_string(*page) + " is in use, but free in the page map");
   }
   Frame* frame = insert(*page, AlignedBuffer(kBlockBytes));
   frame->generation = building_;
@@ -156,8 +157,8 @@ Status PageStore::free(Frame* frame) {
     return {};
   }
   if (!map_.free(page)) {
-    return Status(StatusCode::corruption, "metadata page " + std::to_string(page) +
-                                              " is in use, but free in the page map");
+    return Status(StatusCode::corruption,
+                  "metadata page " + std::to_string(page) + " is in use, but free in the page map");
   }
   if (frame->frozen) {
     frame->doomed = true;
@@ -206,8 +207,8 @@ Status PageStore::seal_page_map(PageRef& root, std::vector<FrozenPage>& pages) {
   // Addresses first: giving one out changes the map, perhaps a leaf not yet to be written.
   const auto let_go = [&](uint64_t page) {
     return map_.free(page) ? Status()
-                           : Status(StatusCode::corruption, "page map: its own page " +
-                                                                std::to_string(page) + " is free");
+                           : Status(StatusCode::corruption,
+                                    "page map: its own page " + std::to_string(page) + " is free");
   };
   for (const uint64_t page : map_.index_pages()) BASALT_TRY(let_go(page));
   map_.index_pages().clear();
@@ -259,11 +260,12 @@ Status PageStore::seal_page_map(PageRef& root, std::vector<FrozenPage>& pages) {
       PageRef ref{};
       ref.page = map_.index_pages()[next_index++];
       ref.generation = building_;
-      ref.crc = emit(PageKind::page_map_index, ref.page, [&](std::byte* payload, PageHeader& header) {
-        header.level = level;
-        header.cell_count = static_cast<uint16_t>(count);
-        std::memcpy(payload, &refs[first], count * sizeof(PageRef));
-      });
+      ref.crc =
+          emit(PageKind::page_map_index, ref.page, [&](std::byte* payload, PageHeader& header) {
+            header.level = level;
+            header.cell_count = static_cast<uint16_t>(count);
+            std::memcpy(payload, &refs[first], count * sizeof(PageRef));
+          });
       above.push_back(ref);
     }
     refs = std::move(above);
@@ -308,7 +310,8 @@ Status PageStore::read_copy(const PageRef& ref, PageKind kind, unsigned copy, st
                                               ", expected " + std::to_string(expected));
   };
   if (header.magic != kPageMagic) return bad("magic", header.magic, kPageMagic);
-  if (const uint32_t crc = page_crc(bytes); header.crc != crc) return bad("checksum", crc, header.crc);
+  if (const uint32_t crc = page_crc(bytes); header.crc != crc)
+    return bad("checksum", crc, header.crc);
   if (header.uuid != uuid_) return Status(StatusCode::corruption, name + ": of another store");
   if (header.page != ref.page) return bad("page number", header.page, ref.page);
   if (header.generation != ref.generation) {

@@ -1,11 +1,11 @@
 // PageStore: the metadata pages in memory, and their way from and to the device.
 //
 // Pages are never overwritten where a checkpoint needs them: modify() gives a page of an older
-// generation a new place (copy on write) and the caller puts the new address into the parent. A page of
-// the present generation is `dirty` and stays in memory; freeze() makes all dirty pages immutable, fixes
-// their checksums bottom-up and hands them out for writing while new transactions go on with copies.
-// Clean pages are evicted least recently used first when trim() finds more than the bound.
-// Every page has two copies on the device; reading falls back to the second and says so.
+// generation a new place (copy on write) and the caller puts the new address into the parent. A
+// page of the present generation is `dirty` and stays in memory; freeze() makes all dirty pages
+// immutable, fixes their checksums bottom-up and hands them out for writing while new transactions
+// go on with copies. Clean pages are evicted least recently used first when trim() finds more than
+// the bound. Every page has two copies on the device; reading falls back to the second and says so.
 // Not synchronised: the store's metadata lock guards everything. Frames stay valid until trim().
 #pragma once
 
@@ -27,16 +27,17 @@ namespace basalt::blob {
 struct Frame {
   uint64_t page = kNoPage;
   uint64_t generation = 0;
-  bool dirty = false;    // changed since the last freeze; in memory only
-  bool frozen = false;   // being written by a checkpoint; immutable
-  bool doomed = false;   // freed while frozen: dropped when written
+  bool dirty = false;   // changed since the last freeze; in memory only
+  bool frozen = false;  // being written by a checkpoint; immutable
+  bool doomed = false;  // freed while frozen: dropped when written
   AlignedBuffer bytes;
-  std::list<Frame*>::iterator place;   // in the eviction order
+  std::list<Frame*>::iterator place;  // in the eviction order
   Node node() const { return Node(bytes.data()); }
   PageRef ref() const;
 };
 
-// The page a checkpoint writes: copies of the frozen frame's place, kept by the frame or by `owned`.
+// The page a checkpoint writes: copies of the frozen frame's place, kept by the frame or by
+// `owned`.
 struct FrozenPage {
   uint64_t page = 0;
   const std::byte* bytes = nullptr;
@@ -101,9 +102,9 @@ class PageStore {
   uint64_t dirty_count_ = 0;
   uint64_t damaged_copies_used_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<Frame>> frames_;
-  std::list<Frame*> order_;              // clean frames, least recently used first
+  std::list<Frame*> order_;  // clean frames, least recently used first
   std::vector<Frame*> frozen_;
-  std::vector<AlignedBuffer> map_pages_; // page map pages of the checkpoint being written
+  std::vector<AlignedBuffer> map_pages_;  // page map pages of the checkpoint being written
   std::vector<std::string> notes_;
 };
 

@@ -1,6 +1,6 @@
 // What a device holds, by the signatures other software leaves: so that nothing is overwritten by
-// mistake. Offsets and magic numbers are those of the formats' own documentation (ext4 disk layout, XFS
-// on-disk format, UEFI GPT, LUKS, LVM2, md, …).
+// mistake. Offsets and magic numbers are those of the formats' own documentation (ext4 disk layout,
+// XFS on-disk format, UEFI GPT, LUKS, LVM2, md, …).
 #include "base/try.h"
 #include "blob/aligned_buffer.h"
 #include "blob/block_io.h"
@@ -55,7 +55,8 @@ bool holds(std::span<const std::byte> bytes, uint64_t offset, std::string_view m
 }  // namespace
 
 Result<std::optional<std::string>> probe(Channel& channel, const DeviceInfo& info) {
-  const uint64_t device_bytes = info.block_count.value * info.block_size / kBlockBytes * kBlockBytes;
+  const uint64_t device_bytes =
+      info.block_count.value * info.block_size / kBlockBytes * kBlockBytes;
   AlignedBuffer front(std::min(kProbeBytes, std::max<uint64_t>(device_bytes, kBlockBytes)));
   if (device_bytes < kBlockBytes) return std::optional<std::string>();
   BASALT_TRY(read_blocks(channel, info, 0, front.span(), "probe"));
@@ -66,7 +67,8 @@ Result<std::optional<std::string>> probe(Channel& channel, const DeviceInfo& inf
   }
   if (kSuperblockOffset[1] + kBlockBytes <= device_bytes) {
     AlignedBuffer second(kBlockBytes);
-    BASALT_TRY(read_blocks(channel, info, kSuperblockOffset[1] / kBlockBytes, second.span(), "probe"));
+    BASALT_TRY(
+        read_blocks(channel, info, kSuperblockOffset[1] / kBlockBytes, second.span(), "probe"));
     if (holds(second.span(), 0, "BASALTSB")) {
       return std::optional<std::string>("a Basalt store (its first superblock is damaged)");
     }

@@ -60,7 +60,7 @@ class RangeSet {
   }
 
  private:
-  std::map<uint64_t, uint64_t> ranges_;   // first → end
+  std::map<uint64_t, uint64_t> ranges_;  // first → end
   uint64_t total_ = 0;
 };
 

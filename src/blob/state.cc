@@ -69,8 +69,7 @@ Status State::apply_one(OpCode op, OperationReader& in, std::vector<Effect>& eff
       const uint64_t flags = in.number(), parent = in.number();
       return in.failed() ? overrun() : create_blob(id, flags, BlobId{parent});
     }
-    case OpCode::delete_blob:
-      return in.failed() ? overrun() : delete_blob(id, effects);
+    case OpCode::delete_blob: return in.failed() ? overrun() : delete_blob(id, effects);
     case OpCode::set_size: {
       const uint64_t size = in.number();
       if (in.failed()) return overrun();
@@ -113,7 +112,7 @@ Status State::apply_one(OpCode op, OperationReader& in, std::vector<Effect>& eff
       return in.failed() ? overrun() : set_state(id, {first, count}, state, effects);
     }
     case OpCode::grow_clusters: {
-      const uint64_t clusters = id.value;   // the only number of this operation
+      const uint64_t clusters = id.value;  // the only number of this operation
       if (in.failed() || clusters < cluster_count) return overrun();
       BASALT_TRY(space_.give(cluster_count, clusters - cluster_count));
       cluster_count = clusters;
@@ -182,7 +181,7 @@ Result<std::vector<Extent>> State::extents(BlobId id, BlockRange range) {
 
 // Loads the extents around `range`, lets `change` edit them, and writes back what differs.
 Status State::rewrite(BlobId id, BlockRange range, const std::function<void(ExtentMap&)>& change) {
-  const uint64_t first = range.first == 0 ? 0 : range.first - 1;   // neighbours may merge
+  const uint64_t first = range.first == 0 ? 0 : range.first - 1;  // neighbours may merge
   BASALT_TRY_ASSIGN(const std::vector<Extent> before,
                     extents(id, {first, range.end() + 1 - first}));
   ExtentMap map;
@@ -194,10 +193,9 @@ Status State::rewrite(BlobId id, BlockRange range, const std::function<void(Exte
   };
   for (const Extent& extent : before) {
     if (kept(extent)) continue;
-    const auto same_key = std::find_if(after.begin(), after.end(), [&](const Extent& e) {
-      return e.logical == extent.logical;
-    });
-    if (same_key != after.end()) continue;   // overwritten below
+    const auto same_key = std::find_if(
+        after.begin(), after.end(), [&](const Extent& e) { return e.logical == extent.logical; });
+    if (same_key != after.end()) continue;  // overwritten below
     BASALT_TRY_ASSIGN([[maybe_unused]] const bool was,
                       objects_.erase(extent_key(id, extent.logical)));
   }
@@ -223,8 +221,7 @@ Status State::map(BlobId id, const Extent& extent, std::vector<Effect>& effects)
   BASALT_TRY_ASSIGN(const auto present, extents(id, {extent.logical, extent.count}));
   if (!present.empty()) return malformed(id, "mapping over mapped blocks");
   BASALT_TRY(space_.take(extent.physical / unit, extent.count / unit));
-  BASALT_TRY(rewrite(id, {extent.logical, extent.count},
-                     [&](ExtentMap& map) { map.set(extent); }));
+  BASALT_TRY(rewrite(id, {extent.logical, extent.count}, [&](ExtentMap& map) { map.set(extent); }));
   blob.allocated_blocks = blob.allocated_blocks + extent.count;
   effects.push_back({Effect::Kind::map, id, extent});
   return put_record(id, blob);
@@ -243,7 +240,7 @@ Status State::unmap(BlobId id, BlockRange range, std::vector<Effect>& effects) {
   }
   BASALT_TRY_ASSIGN(BlobRecord blob, record(id));
   BASALT_TRY_ASSIGN(const auto present, extents(id, range));
-  ExtentMap freed;   // merges written and unwritten neighbours of one cluster
+  ExtentMap freed;  // merges written and unwritten neighbours of one cluster
   for (Extent extent : present) {
     const uint64_t first = std::max(extent.logical, range.first);
     const uint64_t end = std::min(extent.end(), range.end());

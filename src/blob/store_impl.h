@@ -1,9 +1,9 @@
 // BlobStore::Impl: the parts of an open store and the locks between them.
 //
 // Lock order: checkpoint_mutex, then meta, then the journal's own mutex; a Blob's map_lock is taken
-// last. `meta` guards pages, state, superblock, the table of open blobs and the lists of freed space;
-// it is not held while a transaction waits for durability nor while a checkpoint writes. Page faults
-// of the metadata cache read under it.
+// last. `meta` guards pages, state, superblock, the table of open blobs and the lists of freed
+// space; it is not held while a transaction waits for durability nor while a checkpoint writes.
+// Page faults of the metadata cache read under it.
 #pragma once
 
 #include "base/sync.h"
@@ -32,19 +32,20 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   Status checkpoint();
   Status flip_again(Channel& channel);
   Status check_owner(Channel& channel);
-  void post_checkpoint_if_due();   // meta held
+  void post_checkpoint_if_due();  // meta held
 
   // ---- Transactions (blob_store.cc)
-  // Finds the metadata region roomy enough for the transaction, or makes it so; `lock` is of `meta`.
-  // Also finds what is wrong with the transaction.
-  Status make_metadata_room(std::span<const std::byte> operations, bool only_frees, MutexLock& lock);
+  // Finds the metadata region roomy enough for the transaction, or makes it so; `lock` is of
+  // `meta`. Also finds what is wrong with the transaction.
+  Status make_metadata_room(std::span<const std::byte> operations, bool only_frees,
+                            MutexLock& lock);
   void publish(Ticket ticket, const std::vector<Effect>& effects, std::vector<Blob*>& to_drain);
-  void release_durable(Ticket ticket);   // meta held
+  void release_durable(Ticket ticket);  // meta held
   void release_range(uint64_t first_cluster, uint64_t count);
   bool wait_for_space(MutexLock& lock);  // `lock` is of `meta`
   void discard_released();
   Status health();
-  void poison(const Status& status);     // meta held
+  void poison(const Status& status);  // meta held
 
   // Journal::Hooks
   void on_durable(Ticket ticket) override;
@@ -62,22 +63,22 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
 
   Mutex checkpoint_mutex;
   Mutex meta;
-  Superblock superblock;    // as last flipped in
-  uint64_t older_journal_position = 0;   // the other superblock's
+  Superblock superblock;                // as last flipped in
+  uint64_t older_journal_position = 0;  // the other superblock's
   PageStore pages;
   State state;
   Ticket last_ticket;
   Status failure;
   bool closing = false;
-  bool owner_recorded = false;   // our open id is in the newest superblock
+  bool owner_recorded = false;  // our open id is in the newest superblock
 
   struct Freed {
     Ticket ticket;
     uint64_t first_cluster, count;
   };
-  std::deque<Freed> freed;           // in ticket order, waiting for durability
+  std::deque<Freed> freed;  // in ticket order, waiting for durability
   std::deque<Freed> to_discard;
-  bool discarding = false;           // a range taken from to_discard is at the device
+  bool discarding = false;  // a range taken from to_discard is at the device
   std::unordered_map<BlobId, std::unique_ptr<Blob>> open_blobs;
   TransactionKeeper* keeper = nullptr;
 

@@ -103,9 +103,8 @@ Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info
   AlignedBuffer bytes(kBlockBytes);
   for (unsigned slot = 0; slot < 2; ++slot) {
     if (kSuperblockOffset[slot] + kBlockBytes > device_bytes) {
-      pair.problems[slot] = Status(StatusCode::out_of_range,
-                                   "superblock " + std::to_string(slot) +
-                                       ": beyond the end of the device");
+      pair.problems[slot] = Status(StatusCode::out_of_range, "superblock " + std::to_string(slot) +
+                                                                 ": beyond the end of the device");
       continue;
     }
     pair.problems[slot] = read_blocks(channel, info, kSuperblockOffset[slot] / kBlockBytes,

@@ -1,7 +1,7 @@
 // The two superblocks: reading, judging, writing.
 //
-// A flip writes the slot that holds the older of the two, so a complete starting point always exists.
-// parse() is pure and treats its input as foreign bytes.
+// A flip writes the slot that holds the older of the two, so a complete starting point always
+// exists. parse() is pure and treats its input as foreign bytes.
 #pragma once
 
 #include <basalt/device.h>
@@ -22,7 +22,7 @@ Result<Superblock> parse_superblock(std::span<const std::byte> bytes, unsigned s
 
 struct SuperblockPair {
   std::array<std::optional<Superblock>, 2> slots;
-  std::array<Status, 2> problems;   // why a slot is not usable
+  std::array<Status, 2> problems;  // why a slot is not usable
   // The slot to start from, by generation; none when neither is usable.
   std::optional<unsigned> newest() const;
 };

@@ -1,7 +1,7 @@
 // Transaction: a list of changes that becomes visible and durable as one.
 //
-// Each call appends one encoded operation (docs/format/journal.md, "Operations"); nothing happens until
-// BlobStore::apply(). A Transaction is a value used by one thread.
+// Each call appends one encoded operation (docs/format/journal.md, "Operations"); nothing happens
+// until BlobStore::apply(). A Transaction is a value used by one thread.
 #pragma once
 
 #include <basalt/units.h>
@@ -18,12 +18,12 @@
 namespace basalt::blob {
 
 // A tree cell must fit a quarter of a page, so that a split always makes room.
-inline constexpr size_t kMaxKeyBytes = 300;      // of a catalog key or an attribute name
-inline constexpr size_t kMaxValueBytes = 512;    // of a catalog value or an attribute
+inline constexpr size_t kMaxKeyBytes = 300;    // of a catalog key or an attribute name
+inline constexpr size_t kMaxValueBytes = 512;  // of a catalog value or an attribute
 
 struct BlobOptions {
   enum class Provisioning : uint8_t { thin, thick } provisioning = Provisioning::thin;
-  BlobId parent;      // snapshots and clones; zero: none
+  BlobId parent;  // snapshots and clones; zero: none
 };
 
 class Transaction {
@@ -82,11 +82,12 @@ class Transaction {
   }
   std::vector<Reservation> reservations_;
   ReservationKeeper* keeper_ = nullptr;
-  std::vector<std::pair<BlobId, Extent>> mapped_;   // by this transaction, for later allocate() calls
+  std::vector<std::pair<BlobId, Extent>>
+      mapped_;  // by this transaction, for later allocate() calls
   uint32_t op_count_ = 0;
   bool needs_data_flush_ = false;
-  bool oversized_ = false;     // a key or value beyond its limit: apply() answers too_large
-  bool only_frees_ = true;     // creates and maps nothing
+  bool oversized_ = false;  // a key or value beyond its limit: apply() answers too_large
+  bool only_frees_ = true;  // creates and maps nothing
   bool any_frees_ = false;
 };
 

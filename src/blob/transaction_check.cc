@@ -1,9 +1,9 @@
 // State::check: whether a transaction can be applied, asked before anything is changed.
 //
-// Follows the operations against the state, remembering what earlier operations of the same transaction
-// would have done, and adds up what they will touch. A caller's mistake (a blob that is gone, a range that
-// is mapped already) is answered here; what apply() finds wrong after that is damage.
-// Not synchronised: the store's metadata lock guards the state.
+// Follows the operations against the state, remembering what earlier operations of the same
+// transaction would have done, and adds up what they will touch. A caller's mistake (a blob that is
+// gone, a range that is mapped already) is answered here; what apply() finds wrong after that is
+// damage. Not synchronised: the store's metadata lock guards the state.
 #include "base/try.h"
 #include "blob/operations.h"
 #include "blob/range_set.h"
@@ -15,7 +15,7 @@
 namespace basalt::blob {
 namespace {
 
-constexpr uint64_t kExtentCellBytes = 48;   // of an extent in its leaf: offset, lengths, key, value
+constexpr uint64_t kExtentCellBytes = 48;  // of an extent in its leaf: offset, lengths, key, value
 constexpr uint64_t kSpaceCellBytes = 24;
 
 std::string name_of(BlobId id) { return "blob " + std::to_string(id.value); }
@@ -23,8 +23,9 @@ std::string name_of(BlobId id) { return "blob " + std::to_string(id.value); }
 Status missing(BlobId id) { return Status(StatusCode::not_found, "no " + name_of(id)); }
 
 Status impossible(BlobId id, BlockRange range, const char* what) {
-  return Status(StatusCode::invalid_argument, name_of(id) + ": blocks " + std::to_string(range.first) +
-                                                  " + " + std::to_string(range.count) + ": " + what);
+  return Status(StatusCode::invalid_argument, name_of(id) + ": blocks " +
+                                                  std::to_string(range.first) + " + " +
+                                                  std::to_string(range.count) + ": " + what);
 }
 
 bool overlaps(const RangeSet& set, BlockRange range) {
@@ -32,7 +33,7 @@ bool overlaps(const RangeSet& set, BlockRange range) {
 }
 
 bool covers(const RangeSet& set, BlockRange range) {
-  return set.end_of_range_at(range.first) >= range.end();   // ranges of a set never touch
+  return set.end_of_range_at(range.first) >= range.end();  // ranges of a set never touch
 }
 
 BlockRange clip(const Extent& extent, BlockRange range) {
@@ -71,7 +72,7 @@ class State::Checker {
   State& state_;
   Footprint footprint_;
   std::map<BlobId, View> views_;
-  RangeSet taken_;   // clusters this transaction maps
+  RangeSet taken_;  // clusters this transaction maps
 };
 
 Result<State::Checker::View*> State::Checker::view(BlobId id) {
@@ -93,7 +94,7 @@ Status State::Checker::check_create(BlobId id) {
   if (id.value < kFirstBlobId || id.value > kMaxBlobId) {
     return Status(StatusCode::invalid_argument, name_of(id) + ": not an id a blob can have");
   }
-  BASALT_TRY_ASSIGN(View* blob, view(id));
+  BASALT_TRY_ASSIGN(View * blob, view(id));
   if (blob->exists) return Status(StatusCode::already_exists, name_of(id) + " exists already");
   // Blocks of a blob of that id deleted earlier in this transaction stay in `unmapped`.
   blob->exists = true;
@@ -102,16 +103,16 @@ Status State::Checker::check_create(BlobId id) {
 }
 
 Status State::Checker::check_delete(BlobId id) {
-  BASALT_TRY_ASSIGN(View* blob, view(id));
+  BASALT_TRY_ASSIGN(View * blob, view(id));
   if (!blob->exists) return missing(id);
   BASALT_TRY_ASSIGN(const auto extents, state_.extents(id, {0, kMaxBlobBlocks}));
   uint64_t left = 0;
-  for (const Extent& extent : extents) left += !covers(blob->unmapped, {extent.logical, extent.count});
+  for (const Extent& extent : extents)
+    left += !covers(blob->unmapped, {extent.logical, extent.count});
   if (left > kMaxExtentsPerFree) {
-    return Status(StatusCode::too_large, name_of(id) + " still has " + std::to_string(left) +
-                                             " extents; at most " +
-                                             std::to_string(kMaxExtentsPerFree) +
-                                             " are freed by one transaction");
+    return Status(StatusCode::too_large,
+                  name_of(id) + " still has " + std::to_string(left) + " extents; at most " +
+                      std::to_string(kMaxExtentsPerFree) + " are freed by one transaction");
   }
   uint64_t attributes = 0;
   Tree::Cursor cursor(state_.objects());
@@ -136,7 +137,7 @@ Status State::Checker::check_map(BlobId id, const Extent& extent) {
       extent.physical / unit + extent.count / unit > state_.cluster_count) {
     return impossible(id, range, "cannot be mapped there");
   }
-  BASALT_TRY_ASSIGN(View* blob, view(id));
+  BASALT_TRY_ASSIGN(View * blob, view(id));
   if (!blob->exists) return missing(id);
   BASALT_TRY_ASSIGN(const auto present, state_.extents(id, range));
   for (const Extent& there : present) {
@@ -159,7 +160,7 @@ Status State::Checker::check_unmap(BlobId id, BlockRange range) {
   if (!within_blob(range) || range.first % unit != 0 || range.count % unit != 0) {
     return impossible(id, range, "not a range of whole clusters");
   }
-  BASALT_TRY_ASSIGN(View* blob, view(id));
+  BASALT_TRY_ASSIGN(View * blob, view(id));
   if (!blob->exists) return missing(id);
   BASALT_TRY_ASSIGN(const auto present, state_.extents(id, range));
   const Footprint freed = footprint_of_unmap(present.size());
@@ -224,10 +225,10 @@ Status State::Checker::check_one(OpCode op, OperationReader& in) {
     }
     case OpCode::grow_clusters: {
       touch(4, kSpaceCellBytes);
-      const bool grows = id.value >= state_.cluster_count;   // the number is no blob id here
+      const bool grows = id.value >= state_.cluster_count;  // the number is no blob id here
       return grows ? Status()
-                   : Status(StatusCode::invalid_argument, "a store cannot shrink to " +
-                                                              std::to_string(id.value) + " clusters");
+                   : Status(StatusCode::invalid_argument,
+                            "a store cannot shrink to " + std::to_string(id.value) + " clusters");
     }
     case OpCode::catalog_put:
     case OpCode::catalog_erase: break;
@@ -248,13 +249,14 @@ Result<Footprint> State::check(std::span<const std::byte> operations) {
   return checker.footprint();
 }
 
-// Each freed run may lie between two others of the space tree; the extents themselves are neighbours.
+// Each freed run may lie between two others of the space tree; the extents themselves are
+// neighbours.
 Footprint State::footprint_of_unmap(uint64_t extents) {
   return {6 + extents / 4 + 3 * extents, 2 * kExtentCellBytes + extents * kSpaceCellBytes};
 }
 
-// A page is copied once per checkpoint, so no more than are in use can be; a node splits when it has been
-// filled, so no more new ones come of it than there were and than the new bytes fill.
+// A page is copied once per checkpoint, so no more than are in use can be; a node splits when it
+// has been filled, so no more new ones come of it than there were and than the new bytes fill.
 uint64_t State::pages_needed(const Footprint& footprint) const {
   uint64_t height = 1;
   for (const Tree* tree : {&objects_, &catalog_, &references_, &space_.tree()}) {

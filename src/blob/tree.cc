@@ -61,7 +61,8 @@ Status Tree::split_and_insert(std::vector<Step>& path, std::string_view key,
     const Step at = path.back();
     path.pop_back();
     Node left = at.frame->node();
-    BASALT_TRY_ASSIGN(Frame * right_frame, pages_.allocate(id_, static_cast<uint8_t>(left.level())));
+    BASALT_TRY_ASSIGN(Frame * right_frame,
+                      pages_.allocate(id_, static_cast<uint8_t>(left.level())));
     Node right = right_frame->node();
     // Appending at the right end leaves the left node full: ascending keys fill pages.
     if (at.index < left.count()) {
@@ -77,9 +78,8 @@ Status Tree::split_and_insert(std::vector<Step>& path, std::string_view key,
     Node target = goes_right ? right : left;
     const unsigned index = goes_right ? at.index - left.count() : at.index;
     if (!target.insert(index, pending_key, pending_value)) {
-      return Status(StatusCode::too_large, "tree cell of " +
-                                               std::to_string(pending_key.size()) + " + " +
-                                               std::to_string(pending_value.size()) +
+      return Status(StatusCode::too_large, "tree cell of " + std::to_string(pending_key.size()) +
+                                               " + " + std::to_string(pending_value.size()) +
                                                " bytes does not fit half a page");
     }
     pending_key.assign(right.key(0));
@@ -159,7 +159,8 @@ Status Tree::shrink(std::vector<Step>& path) {
 Result<bool> Tree::merge_with_next(Node parent, unsigned left_index) {
   BASALT_TRY_ASSIGN(Frame * left, pages_.get(parent.child(left_index), id_));
   BASALT_TRY_ASSIGN(Frame * right, pages_.get(parent.child(left_index + 1), id_));
-  if (left->node().used_bytes() + right->node().used_bytes() > Node::kCapacity * 3 / 4) return false;
+  if (left->node().used_bytes() + right->node().used_bytes() > Node::kCapacity * 3 / 4)
+    return false;
   BASALT_TRY_ASSIGN(left, pages_.modify(left));
   parent.set_child(left_index, left->ref());
   BASALT_TRY_ASSIGN(right, pages_.modify(right));
@@ -210,8 +211,7 @@ Status Tree::Cursor::settle_forward() {
 Status Tree::Cursor::descend_edge(bool last) {
   while (path_.back().frame->node().level() > 0) {
     const Node node = path_.back().frame->node();
-    BASALT_TRY_ASSIGN(Frame * child,
-                      tree_.pages_.get(node.child(path_.back().index), tree_.id_));
+    BASALT_TRY_ASSIGN(Frame * child, tree_.pages_.get(node.child(path_.back().index), tree_.id_));
     const unsigned count = child->node().count();
     if (count == 0) {
       return Status(StatusCode::corruption,

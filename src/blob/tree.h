@@ -1,9 +1,10 @@
 // Tree: an ordered map of byte strings in copy-on-write pages.
 //
-// A B+tree over PageStore: inner nodes hold PageRefs keyed by a lower bound of the keys below them; the
-// first child's key counts as lower than everything, whatever it says. Changes copy the path from the root, so `root` changes once
-// per checkpoint. Not synchronised: the store's metadata lock guards it. Views returned by a cursor
-// are valid until the next change of the tree or PageStore::trim().
+// A B+tree over PageStore: inner nodes hold PageRefs keyed by a lower bound of the keys below them;
+// the first child's key counts as lower than everything, whatever it says. Changes copy the path
+// from the root, so `root` changes once per checkpoint. Not synchronised: the store's metadata lock
+// guards it. Views returned by a cursor are valid until the next change of the tree or
+// PageStore::trim().
 #pragma once
 
 #include <basalt/status.h>
@@ -21,7 +22,7 @@ class Tree {
  public:
   Tree(PageStore& pages, TreeId id) : pages_(pages), id_(id) { root.page = kNoPage; }
 
-  PageRef root{};   // saved in the superblock
+  PageRef root{};  // saved in the superblock
 
   Result<std::optional<std::string>> get(std::string_view key);
   Status put(std::string_view key, std::string_view value);
@@ -32,8 +33,8 @@ class Tree {
   class Cursor {
    public:
     explicit Cursor(Tree& tree) : tree_(tree) {}
-    Status seek(std::string_view key);           // first key >= `key`
-    Status seek_before(std::string_view key);    // last key < `key`
+    Status seek(std::string_view key);         // first key >= `key`
+    Status seek_before(std::string_view key);  // last key < `key`
     Status next();
     Status previous();
     bool valid() const { return valid_; }
@@ -56,7 +57,7 @@ class Tree {
  private:
   struct Step {
     Frame* frame;
-    unsigned index;   // of the child taken, or of the cell in the leaf
+    unsigned index;  // of the child taken, or of the cell in the leaf
   };
   // Copies the path to the leaf for `key` into the present generation.
   Status writable_path(std::string_view key, std::vector<Step>& path);

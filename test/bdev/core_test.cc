@@ -222,6 +222,45 @@ TEST(Core, KeepsNativeCompareAndWriteWhole) {
   EXPECT_EQ(rig.run_io(Op::compare_and_write, 0, 16, memory.span()), StatusCode::too_large);
 }
 
+// Goal: cancelling jobs that wait for a range gives what they held to those that wait behind them.
+// All of a channel's jobs wait for another channel's write and are cancelled; more Ios wait for a job.
+TEST(Core, PassesOnWhatCancelledJobsHeld) {
+  Rig rig("limited:1M");
+  auto other = rig.device->open_channel();
+  ASSERT_TRUE(other);
+  const TestMemory memory(1024);
+  const iovec vector{memory.data(), 512};
+  const iovec both{memory.data(), 1024};
+  int done = 0;
+  const auto count = [](Io& io) { ++*static_cast<int*>(io.user); };
+  Io plain;
+  plain.op = Op::write;
+  plain.block_count = BlockCount{1};
+  plain.data = {&vector, 1};
+  plain.done = count;
+  plain.user = &done;
+  (*other)->submit(plain);
+  std::vector<Io> ios(200);
+  for (Io& io : ios) {
+    io.op = Op::compare_and_write;
+    io.block_count = BlockCount{1};
+    io.data = {&both, 1};
+    io.done = count;
+    io.user = &done;
+    rig.channel->submit(io);
+  }
+  for (int i = 0; i < 10; ++i) rig.channel->poll();
+  EXPECT_EQ(done, 0) << "the other channel's write is still in flight";
+  for (size_t i = 0; i < 100; ++i) rig.channel->cancel(ios[i]);
+  while ((*other)->stats().outstanding != 0) (*other)->poll();
+  for (int i = 0; i < 100'000 && rig.channel->stats().outstanding != 0; ++i) rig.channel->poll();
+  EXPECT_EQ(done, 201);
+  for (size_t i = 0; i < ios.size(); ++i) {
+    EXPECT_EQ(ios[i].status == StatusCode::canceled, i < 100) << i;
+  }
+  ASSERT_EQ(rig.channel->stats().outstanding, 0u);
+}
+
 // Goal: the slice's own keys are checked, and their errors say what would be right.
 TEST(Part, ChecksItsSlice) {
   auto context = Context::create();

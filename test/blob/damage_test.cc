@@ -1,8 +1,9 @@
-// Goal: no single damaged block of a store makes it lose or invent anything: the other copy is used and that
-// is said; where both copies are damaged, the error names the page. A failing device makes the store
-// read-only with a reason, and what was durable is there when it is opened again.
-// Method: each block of the fixed regions damaged in turn on a closed store, and on one left by its process;
-// both copies of each metadata page; device errors injected by the simulated disk.
+// Goal: no single damaged block of a store makes it lose or invent anything: the other copy is used
+// and that is said; where both copies are damaged, the error names the page. A failing device makes
+// the store read-only with a reason, and what was durable is there when it is opened again. Method:
+// each block of the fixed regions damaged in turn on a closed store, and on one left by its
+// process; both copies of each metadata page; device errors injected by the simulated disk.
+#include "base/try.h"
 #include "blob/format.h"
 #include "sim/sim_device.h"
 #include "store_fixture.h"
@@ -39,8 +40,8 @@ class DamageTest : public StoreFixture {
     }));
     std::vector<BlobId> ids;
     BASALT_TRY(store.for_each_blob([&](BlobId id, const BlobInfo& info) {
-      content["blob " + std::to_string(id.value)] = std::to_string(info.size_bytes) + " " +
-                                                    std::to_string(info.allocated_blocks);
+      content["blob " + std::to_string(id.value)] =
+          std::to_string(info.size_bytes) + " " + std::to_string(info.allocated_blocks);
       ids.push_back(id);
       return true;
     }));
@@ -111,12 +112,14 @@ TEST_F(DamageTest, BothCopiesOfAPage) {
       ++named;
       EXPECT_EQ(found.error().code(), StatusCode::corruption);
       EXPECT_NE(found.error().message().find("metadata page " + std::to_string(page) + " copy 1"),
-                std::string_view::npos) << found.error().to_string();
+                std::string_view::npos)
+          << found.error().to_string();
       const auto checked = check_store(*context_, *device_, {});
       ASSERT_TRUE(checked);
       EXPECT_FALSE(checked->problems.empty());
     }
-    for (unsigned copy = 0; copy < 2; ++copy) damage(run.first_block[copy] + page);   // flips it back
+    for (unsigned copy = 0; copy < 2; ++copy)
+      damage(run.first_block[copy] + page);  // flips it back
   }
   // Pages that only the space tree needs are not read by content_of(); there are a few.
   EXPECT_GE(named + 3, report->metadata_pages);
@@ -133,8 +136,8 @@ TEST_F(DamageTest, TheOtherCopyIsToldAtOpening) {
   EXPECT_EQ(log_.count("the other copy is good"), 1u);
 }
 
-// The bug: transactions that became durable by a checkpoint alone, without a journal record, were lost or made
-// the store unreadable when the superblock of that checkpoint rotted.
+// The bug: transactions that became durable by a checkpoint alone, without a journal record, were
+// lost or made the store unreadable when the superblock of that checkpoint rotted.
 TEST_F(DamageTest, EitherSuperblockIsEnoughAfterACrash) {
   for (const bool later : {false, true}) {
     for (const bool newest : {false, true}) {
@@ -170,7 +173,8 @@ TEST_F(DamageTest, AnyOneJournalBlockAfterACrash) {
   std::map<uint64_t, Content> states;
   for (int i = 0; i < 12; ++i) {
     Transaction txn;
-    for (int n = 0; n < 30; ++n) txn.catalog_put("new" + std::to_string(i * 100 + n), std::string(250, 'n'));
+    for (int n = 0; n < 30; ++n)
+      txn.catalog_put("new" + std::to_string(i * 100 + n), std::string(250, 'n'));
     states[apply(txn).value] = {};
     make_durable();
   }
@@ -229,7 +233,8 @@ class FailingDeviceTest : public StoreFixture {
     metadata_ = {sb.metadata_runs[0].first_block[0], sb.metadata_runs[0].page_count};
   }
   void inject(OpSet ops, BlockRange blocks, uint64_t times = ~uint64_t{0}) {
-    disk_->inject({ops, Lba{blocks.first * 8}, BlockCount{blocks.count * 8}, StatusCode::io_error, times});
+    disk_->inject(
+        {ops, Lba{blocks.first * 8}, BlockCount{blocks.count * 8}, StatusCode::io_error, times});
   }
   // After a failed write nothing more is accepted; what was durable is there at the next opening.
   void expect_dead_and_recoverable() {
@@ -237,7 +242,7 @@ class FailingDeviceTest : public StoreFixture {
     Transaction txn;
     txn.catalog_put("after", "the fault");
     EXPECT_EQ(store_->apply(txn).error().code(), StatusCode::read_only);
-    EXPECT_EQ(get("before"), "the fault");   // reading goes on
+    EXPECT_EQ(get("before"), "the fault");  // reading goes on
     EXPECT_FALSE(store_->close().ok());
     store_.reset();
     disk_->clear_faults();
@@ -322,7 +327,7 @@ TEST_F(FailingDeviceTest, ADataWriteFailureIsTheCallersAlone) {
   EXPECT_TRUE(store_->health().ok());
   std::vector<std::byte> back(bytes.size());
   ASSERT_TRUE(store_->read(**blob, 0, back, Unwritten::zeros).ok());
-  EXPECT_EQ(back, std::vector<std::byte>(bytes.size()));   // still unwritten
+  EXPECT_EQ(back, std::vector<std::byte>(bytes.size()));  // still unwritten
   EXPECT_TRUE(store_->write(**blob, 0, bytes, Unwritten::zeros).ok());
 }
 

@@ -1,6 +1,7 @@
-// Goal: what is written to a blob is read back, holes and unwritten blocks read as zeros, and bytes of a
-// former owner of a cluster are never seen, in any order of writing, recording, freeing and reopening.
-// Method: borders of blocks, clusters and batches; the states of a block one after another; recycled clusters.
+// Goal: what is written to a blob is read back, holes and unwritten blocks read as zeros, and bytes
+// of a former owner of a cluster are never seen, in any order of writing, recording, freeing and
+// reopening. Method: borders of blocks, clusters and batches; the states of a block one after
+// another; recycled clusters.
 #include "store_fixture.h"
 
 #include <random>
@@ -38,8 +39,8 @@ TEST_P(DataTest, ReadsBackAroundEveryBorder) {
   ASSERT_TRUE(store_->write(**blob, 0, data, Unwritten::zeros).ok());
   const uint32_t unit = device_->info().block_size;
   for (const uint64_t at : {0u, 4096u, 12288u, 16384u, 20480u, 61440u, 65536u}) {
-    for (const uint64_t bytes : {uint64_t{unit}, uint64_t{4096}, uint64_t{8192}, uint64_t{16384}, uint64_t{20480},
-                                 uint64_t{65536}}) {
+    for (const uint64_t bytes : {uint64_t{unit}, uint64_t{4096}, uint64_t{8192}, uint64_t{16384},
+                                 uint64_t{20480}, uint64_t{65536}}) {
       const auto got = read(**blob, at, bytes);
       ASSERT_TRUE(std::equal(got.begin(), got.end(), data.begin() + static_cast<ptrdiff_t>(at)));
     }
@@ -81,7 +82,7 @@ TEST_P(DataTest, PendingBlocksAreForgottenWithTheProcess) {
   open();
   blob = store_->open_blob(id);
   EXPECT_EQ(read(**blob, 0, data.size()), std::vector<std::byte>(data.size()));
-  EXPECT_EQ(read(**blob, 0, data.size(), Unwritten::raw), data);   // for self-checking content
+  EXPECT_EQ(read(**blob, 0, data.size(), Unwritten::raw), data);  // for self-checking content
 }
 
 TEST_P(DataTest, RawWritesStayUnwritten) {
@@ -136,7 +137,8 @@ TEST_P(DataTest, ARecycledClusterShowsNothingOfItsFormerOwner) {
   for (const bool reopened : {false, true}) {
     auto blob = store_->open_blob(id);
     for (uint64_t block = 0; block + 256 <= all; block += 256) {
-      ASSERT_EQ(read(**blob, block * kBlockBytes, 256 * kBlockBytes), std::vector<std::byte>(256 * kBlockBytes));
+      ASSERT_EQ(read(**blob, block * kBlockBytes, 256 * kBlockBytes),
+                std::vector<std::byte>(256 * kBlockBytes));
     }
     if (reopened) break;
     make_durable();
@@ -155,8 +157,10 @@ TEST_P(DataTest, WhatCannotBeWrittenIsRefused) {
   EXPECT_EQ(store_->read(**blob, 1, bytes, Unwritten::zeros).code(), StatusCode::invalid_argument);
   if (device_->info().block_size == 512) {
     const std::span<std::byte> part(bytes.data(), 512);
-    EXPECT_EQ(store_->write(**blob, 512, part, Unwritten::zeros).code(), StatusCode::invalid_argument);
-    ASSERT_TRUE(store_->write(**blob, 0, std::span(bytes).first(kBlockBytes), Unwritten::zeros).ok());
+    EXPECT_EQ(store_->write(**blob, 512, part, Unwritten::zeros).code(),
+              StatusCode::invalid_argument);
+    ASSERT_TRUE(
+        store_->write(**blob, 0, std::span(bytes).first(kBlockBytes), Unwritten::zeros).ok());
     EXPECT_TRUE(store_->write(**blob, 512, part, Unwritten::zeros).ok());
   }
   EXPECT_TRUE(store_->health().ok());
@@ -166,7 +170,7 @@ TEST_P(DataTest, WhatCannotBeWrittenIsRefused) {
 TEST_P(DataTest, ManyPieces) {
   const BlobId id = make_blob(), other = make_blob();
   constexpr uint64_t kPieces = 100;
-  for (uint64_t i = 0; i < kPieces; ++i) {   // in turn, so that no two extents touch
+  for (uint64_t i = 0; i < kPieces; ++i) {  // in turn, so that no two extents touch
     for (const BlobId blob : {id, other}) {
       Transaction txn;
       ASSERT_TRUE(store_->allocate(txn, blob, {i * 4, 4}).ok());

@@ -11,7 +11,7 @@ namespace basalt::blob {
 namespace {
 
 struct ModelBlock {
-  uint64_t physical = 0;   // 0: unmapped
+  uint64_t physical = 0;  // 0: unmapped
   ExtentState state = ExtentState::unwritten;
 };
 constexpr uint64_t kBlocks = 120;

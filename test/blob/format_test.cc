@@ -1,6 +1,7 @@
-// Goal: format() makes a sound empty store of any legal shape, refuses impossible shapes with a sentence
-// that says what would be right, and never writes to a device that holds something known without force.
-// Method: a table of shapes; the signatures of other software put where they put them.
+// Goal: format() makes a sound empty store of any legal shape, refuses impossible shapes with a
+// sentence that says what would be right, and never writes to a device that holds something known
+// without force. Method: a table of shapes; the signatures of other software put where they put
+// them.
 #include "store_fixture.h"
 
 namespace basalt::blob {
@@ -8,7 +9,9 @@ namespace {
 
 class FormatTest : public StoreFixture {
  protected:
-  Status format(const FormatOptions& options) { return BlobStore::format(*context_, *device_, options); }
+  Status format(const FormatOptions& options) {
+    return BlobStore::format(*context_, *device_, options);
+  }
   void place(uint64_t offset, std::string_view magic) {
     auto bytes = read_raw(offset / kBlockBytes, 2);
     std::memcpy(bytes.data() + offset % kBlockBytes, magic.data(), magic.size());
@@ -24,7 +27,8 @@ TEST_F(FormatTest, LegalShapesAreSound) {
       options.cluster_bytes = cluster;
       options.label = std::string(63, 'l');
       const Status status = format(options);
-      if (cluster == 1u << 20 && device_->info().block_count.value * device_->info().block_size < (30u << 20)) {
+      if (cluster == 1u << 20 &&
+          device_->info().block_count.value * device_->info().block_size < (30u << 20)) {
         // 16 clusters of data do not fit beside the regions.
         EXPECT_EQ(status.code(), StatusCode::invalid_argument);
         continue;
@@ -34,7 +38,8 @@ TEST_F(FormatTest, LegalShapesAreSound) {
       open();
       const StoreSpace space = store_->space();
       EXPECT_EQ(space.cluster_bytes, cluster);
-      const BlobId id = make_blob(space.free_clusters * cluster / kBlockBytes);   // every one of them
+      const BlobId id =
+          make_blob(space.free_clusters * cluster / kBlockBytes);  // every one of them
       EXPECT_EQ(store_->space().free_clusters, 0u);
       ASSERT_TRUE(store_->delete_blob(id).ok());
       EXPECT_EQ(store_->space().free_clusters, space.free_clusters);
@@ -66,7 +71,7 @@ TEST_F(FormatTest, ImpossibleShapesAreRefusedAndNothingIsWritten) {
   refused([](auto& o) { o.metadata_bytes = 16 << 20; });
   refused([](auto& o) { o.metadata_bytes = ~uint64_t{0} - 4096; });
   refused([](auto& o) { o.label = std::string(64, 'l'); });
-  make_device("ram:16773120");   // a block less than 16 MiB
+  make_device("ram:16773120");  // a block less than 16 MiB
   EXPECT_EQ(format({}).code(), StatusCode::invalid_argument);
 }
 
@@ -123,7 +128,7 @@ TEST_F(FormatTest, AStoreIsNotOverwrittenUnlessForced) {
   const auto uuid = store_->identity().uuid;
   close();
   EXPECT_EQ(format(small_format()).code(), StatusCode::already_exists);
-  damage(0, 3);   // not even when its first superblock's magic is gone
+  damage(0, 3);  // not even when its first superblock's magic is gone
   EXPECT_EQ(format(small_format()).code(), StatusCode::already_exists);
   open();
   EXPECT_EQ(get("key"), "value");

@@ -1,8 +1,8 @@
-// Goal: any number of threads may use one store at once: nothing of one thread's blobs, names or space is
-// lost or mixed with another's, waits end, and no data race is there (run it under ThreadSanitizer).
-// Method: threads that allocate, write, record, read back, punch, delete and name their own blobs, beside threads
-// that write checkpoints, scan, wait asynchronously and count; in the end the store is left by its process, opened
-// and compared, and every structure is verified.
+// Goal: any number of threads may use one store at once: nothing of one thread's blobs, names or
+// space is lost or mixed with another's, waits end, and no data race is there (run it under
+// ThreadSanitizer). Method: threads that allocate, write, record, read back, punch, delete and name
+// their own blobs, beside threads that write checkpoints, scan, wait asynchronously and count; in
+// the end the store is left by its process, opened and compared, and every structure is verified.
 #include "store_fixture.h"
 
 #include <atomic>
@@ -17,7 +17,7 @@ constexpr unsigned kWorkers = 4;
 
 struct OwnBlob {
   BlobId id;
-  std::map<uint64_t, uint64_t> clusters;   // cluster → word all its blocks are filled with; 0: zeros
+  std::map<uint64_t, uint64_t> clusters;  // cluster → word all its blocks are filled with; 0: zeros
 };
 
 class HammerTest : public StoreFixture {
@@ -37,7 +37,10 @@ bool HammerTest::verify(OwnBlob& own) {
   if (!blob) return false;
   std::vector<uint64_t> words(16384 / 8);
   for (const auto& [cluster, word] : own.clusters) {
-    if (!store_->read(**blob, cluster * 16384, std::as_writable_bytes(std::span(words)), Unwritten::zeros).ok()) {
+    if (!store_
+             ->read(**blob, cluster * 16384, std::as_writable_bytes(std::span(words)),
+                    Unwritten::zeros)
+             .ok()) {
       return false;
     }
     for (const uint64_t found : words) {
@@ -81,7 +84,9 @@ void HammerTest::work(unsigned thread, unsigned rounds) {
       for (uint64_t i = cluster; i < cluster + count; ++i) {
         const uint64_t word = random();
         const std::vector<uint64_t> words(16384 / 8, word);
-        ASSERT_TRUE(store_->write(**open, i * 16384, std::as_bytes(std::span(words)), Unwritten::zeros).ok());
+        ASSERT_TRUE(
+            store_->write(**open, i * 16384, std::as_bytes(std::span(words)), Unwritten::zeros)
+                .ok());
         blob.clusters[i] = word;
       }
       ASSERT_FALSE(store_->mark_written(record, **open));
@@ -111,7 +116,8 @@ void HammerTest::work(unsigned thread, unsigned rounds) {
       own.pop_front();
     } else {
       txn.set_size(blob.id, random());
-      txn.set_attribute(blob.id, "a" + std::to_string(random() % 5), std::string(random() % 300, 'a'));
+      txn.set_attribute(blob.id, "a" + std::to_string(random() % 5),
+                        std::string(random() % 300, 'a'));
       ASSERT_TRUE(store_->apply(txn));
     }
   }
@@ -123,10 +129,13 @@ void HammerTest::background() {
       EXPECT_TRUE(store_->checkpoint().ok());
     }
     size_t entries = 0;
-    EXPECT_TRUE(store_->catalog_scan("t", [&](std::string_view, std::string_view value) {
-      ++entries;
-      return value == "here";
-    }).ok());
+    EXPECT_TRUE(store_
+                    ->catalog_scan("t",
+                                   [&](std::string_view, std::string_view value) {
+                                     ++entries;
+                                     return value == "here";
+                                   })
+                    .ok());
     EXPECT_TRUE(store_->for_each_blob([](BlobId, const BlobInfo&) { return true; }).ok());
     (void)store_->space();
     (void)store_->stats();
@@ -169,7 +178,7 @@ void HammerTest::watch_durability(unsigned thread) {
 TEST_F(HammerTest, ManyThreadsOneStore) {
   discard_ = true;
   make_store("ram:32M?block=512");
-  struct Keeper final : BlobStore::TransactionKeeper {   // has room for a few at a time
+  struct Keeper final : BlobStore::TransactionKeeper {  // has room for a few at a time
     bool keep(Ticket, std::span<const std::byte>) override {
       const MutexLock lock(mutex);
       return ++kept % 64 != 0;
@@ -210,8 +219,8 @@ TEST_F(HammerTest, ManyThreadsOneStore) {
   EXPECT_EQ(found, blobs);
 }
 
-// Readers of a blob whose extents are taken away and replaced all the time: each sees the old content or zeros,
-// never another blob's bytes.
+// Readers of a blob whose extents are taken away and replaced all the time: each sees the old
+// content or zeros, never another blob's bytes.
 TEST_F(HammerTest, ReadersNeverSeeARecycledCluster) {
   make_store("ram:16M");
   const BlobId id = make_blob(64);
@@ -223,7 +232,9 @@ TEST_F(HammerTest, ReadersNeverSeeARecycledCluster) {
     readers.emplace_back("read", [&] {
       std::vector<uint64_t> words(64 * kBlockBytes / 8);
       while (!stop_) {
-        ASSERT_TRUE(store_->read(**blob, 0, std::as_writable_bytes(std::span(words)), Unwritten::zeros).ok());
+        ASSERT_TRUE(
+            store_->read(**blob, 0, std::as_writable_bytes(std::span(words)), Unwritten::zeros)
+                .ok());
         for (const uint64_t word : words) ASSERT_NE(word, 0x7777u);
         ++reads;
       }
@@ -243,7 +254,10 @@ TEST_F(HammerTest, ReadersNeverSeeARecycledCluster) {
     {
       auto thief_blob = store_->open_blob(thief);
       for (uint64_t block = 0; block + 64 <= all; block += 64) {
-        ASSERT_TRUE(store_->write(**thief_blob, block * kBlockBytes, std::as_bytes(std::span(bad)), Unwritten::zeros).ok());
+        ASSERT_TRUE(store_
+                        ->write(**thief_blob, block * kBlockBytes, std::as_bytes(std::span(bad)),
+                                Unwritten::zeros)
+                        .ok());
       }
     }
     Transaction back;

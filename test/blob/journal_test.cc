@@ -1,8 +1,8 @@
-// Goal: what the journal called durable is found again, in order and once; what it did not is found whole
-// or not at all; a damaged record below a durable one is corruption and never an end; nothing of an older
-// epoch is taken for new.
-// Method: a Journal alone on a RAM device with hooks that stand for the store; every truncation point, damaged
-// records in each place, wrapped rings, forged headers; many committing threads.
+// Goal: what the journal called durable is found again, in order and once; what it did not is found
+// whole or not at all; a damaged record below a durable one is corruption and never an end; nothing
+// of an older epoch is taken for new. Method: a Journal alone on a RAM device with hooks that stand
+// for the store; every truncation point, damaged records in each place, wrapped rings, forged
+// headers; many committing threads.
 #include "blob/journal.h"
 
 #include "base/crc32c.h"
@@ -114,12 +114,12 @@ TEST_F(JournalTest, WhatNobodyWaitsForIsNotWritten) {
   append();
   journal_->poll();
   EXPECT_EQ(recover().tickets, tickets_up_to(1));
-  EXPECT_EQ(journal_->wait(Ticket{3}).code(), StatusCode::invalid_argument);   // not yet given
+  EXPECT_EQ(journal_->wait(Ticket{3}).code(), StatusCode::invalid_argument);  // not yet given
 }
 
 TEST_F(JournalTest, AQueueBeyondOneRecordTakesSeveral) {
   Ticket ticket;
-  for (int i = 0; i < 700; ++i) ticket = append();   // some 2.1 MB; the ring holds 640 KiB
+  for (int i = 0; i < 700; ++i) ticket = append();  // some 2.1 MB; the ring holds 640 KiB
   ASSERT_TRUE(journal_->wait(ticket).ok());
   EXPECT_GT(checkpoints_, 0u);
   const Recovered found = recover();
@@ -163,7 +163,8 @@ TEST_F(JournalTest, ATornLastRecordIsTheEnd) {
   const std::vector<std::byte> zeros(kBlockBytes);
   for (const bool cut : {true, false}) {
     for (uint64_t at = first; at < end; ++at) {
-      for (uint64_t lost = at; lost < (cut ? end : at + 1); ++lost) write_raw(block_at(lost), zeros);
+      for (uint64_t lost = at; lost < (cut ? end : at + 1); ++lost)
+        write_raw(block_at(lost), zeros);
       const Recovered found = recover();
       EXPECT_TRUE(found.status.ok()) << found.status.to_string();
       EXPECT_EQ(found.tickets, tickets_up_to(acknowledged)) << "block " << at - first;
@@ -187,7 +188,8 @@ TEST_F(JournalTest, ADamagedRecordBelowADurableOneIsCorruption) {
       const Recovered found = recover();
       EXPECT_EQ(found.status.code(), StatusCode::corruption) << "record " << i;
       EXPECT_NE(found.status.message().find("position " + std::to_string(starts[i])),
-                std::string_view::npos) << found.status.to_string();
+                std::string_view::npos)
+          << found.status.to_string();
       write_raw(block_at(block), whole);
     }
   }
@@ -223,8 +225,8 @@ TEST_F(JournalTest, RecordsOfAnotherEpochOrStoreAreNotThere) {
   EXPECT_TRUE(recover().tickets.empty());
 }
 
-// A crash, a new epoch from the end that was found, one record of it; behind it lie longer remains of the
-// old epoch, at positions and sequences that would continue it.
+// A crash, a new epoch from the end that was found, one record of it; behind it lie longer remains
+// of the old epoch, at positions and sequences that would continue it.
 TEST_F(JournalTest, RemainsOfAnOlderEpochNeverContinueANewOne) {
   for (int i = 0; i < 3; ++i) commit(2);
   const JournalCursor end = journal_->cursor();
@@ -255,7 +257,8 @@ TEST_F(JournalTest, ForgedHeadersAreErrors) {
     JournalHeader header;
     std::memcpy(&header, bytes.data(), sizeof header);
     change(header, bytes);
-    const size_t total = std::min<size_t>(bytes.size(), sizeof header + size_t{header.payload_bytes});
+    const size_t total =
+        std::min<size_t>(bytes.size(), sizeof header + size_t{header.payload_bytes});
     header.crc = 0;
     const uint32_t crc = crc32c(std::as_bytes(std::span(&header, 1)));
     header.crc = crc32c(std::span(bytes).subspan(sizeof header, total - sizeof header), crc);
@@ -264,16 +267,21 @@ TEST_F(JournalTest, ForgedHeadersAreErrors) {
     return recover();
   };
   EXPECT_EQ(forge([](auto&, auto&) {}).tickets.size(), 3u);
-  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = 4; }).status.code(), StatusCode::corruption);
-  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = 2; }).status.code(), StatusCode::corruption);
-  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = ~0u; }).status.code(), StatusCode::corruption);
-  EXPECT_EQ(forge([](auto& h, auto&) { h.first_transaction = 2; }).status.code(), StatusCode::corruption);
+  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = 4; }).status.code(),
+            StatusCode::corruption);
+  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = 2; }).status.code(),
+            StatusCode::corruption);
+  EXPECT_EQ(forge([](auto& h, auto&) { h.transaction_count = ~0u; }).status.code(),
+            StatusCode::corruption);
+  EXPECT_EQ(forge([](auto& h, auto&) { h.first_transaction = 2; }).status.code(),
+            StatusCode::corruption);
   EXPECT_EQ(forge([](auto& h, auto&) { h.first_transaction = ~uint64_t{0}; }).status.code(),
             StatusCode::corruption);
   EXPECT_EQ(forge([](auto&, auto& bytes) {
               const le32 huge = ~0u;
               std::memcpy(bytes.data() + sizeof(JournalHeader), &huge, 4);
-            }).status.code(), StatusCode::corruption);
+            }).status.code(),
+            StatusCode::corruption);
   // Not records at all:
   EXPECT_TRUE(forge([](auto& h, auto&) { h.payload_bytes = ~0u; }).tickets.empty());
   EXPECT_TRUE(forge([](auto& h, auto&) { h.sequence = 5; }).tickets.empty());

@@ -1,7 +1,7 @@
-// Goal: a Node keeps its cells in order within one page, and well_formed() refuses bytes that would lead
-// outside the page or let cells spoil each other.
-// Method: random insertions, replacements and erasures against a vector of pairs, at cell sizes up to the
-// limits; each field of a good page forged in turn.
+// Goal: a Node keeps its cells in order within one page, and well_formed() refuses bytes that would
+// lead outside the page or let cells spoil each other. Method: random insertions, replacements and
+// erasures against a vector of pairs, at cell sizes up to the limits; each field of a good page
+// forged in turn.
 #include "blob/node.h"
 
 #include <gtest/gtest.h>
@@ -24,11 +24,14 @@ TEST(Node, MatchesASortedVector) {
     node.initialise(TreeId::catalog, 0);
     std::vector<std::pair<std::string, std::string>> model;
     for (int step = 0; step < 2000; ++step) {
-      const std::string key(1 + random() % (random() % 8 == 0 ? 300 : 6), static_cast<char>('a' + random() % 26));
-      const std::string value(random() % (random() % 8 == 0 ? 513 : 20), static_cast<char>('A' + random() % 26));
+      const std::string key(1 + random() % (random() % 8 == 0 ? 300 : 6),
+                            static_cast<char>('a' + random() % 26));
+      const std::string value(random() % (random() % 8 == 0 ? 513 : 20),
+                              static_cast<char>('A' + random() % 26));
       bool exact = false;
       const unsigned at = node.lower_bound(key, exact);
-      const auto place = std::lower_bound(model.begin(), model.end(), std::pair{key, std::string()});
+      const auto place =
+          std::lower_bound(model.begin(), model.end(), std::pair{key, std::string()});
       ASSERT_EQ(at, static_cast<unsigned>(place - model.begin()));
       ASSERT_EQ(exact, place != model.end() && place->first == key);
       size_t used = 0;
@@ -61,7 +64,8 @@ class ForgedNode : public testing::Test {
   ForgedNode() : node_(page_.data()) {
     node_.initialise(TreeId::catalog, 0);
     for (unsigned i = 0; i < 5; ++i) {
-      EXPECT_TRUE(node_.insert(i, std::string(1, static_cast<char>('a' + i)), std::string(40, 'v')));
+      EXPECT_TRUE(
+          node_.insert(i, std::string(1, static_cast<char>('a' + i)), std::string(40, 'v')));
     }
     EXPECT_TRUE(node_.well_formed());
   }
@@ -76,7 +80,7 @@ TEST_F(ForgedNode, CountAndBordersAreChecked) {
   EXPECT_FALSE(node_.well_formed());
   node_.header().cell_count = 65535;
   EXPECT_FALSE(node_.well_formed());
-  node_.header().cell_count = 4;   // live_bytes says five
+  node_.header().cell_count = 4;  // live_bytes says five
   EXPECT_FALSE(node_.well_formed());
   node_.header().cell_count = 5;
   node_.header().cell_start = 60;  // inside the slots
@@ -105,9 +109,10 @@ TEST_F(ForgedNode, KeysAscend) {
   EXPECT_FALSE(node_.well_formed());
 }
 
-// A cell inside another one's value: changing the outer value in place would forge the inner lengths.
+// A cell inside another one's value: changing the outer value in place would forge the inner
+// lengths.
 TEST_F(ForgedNode, CellsDoNotOverlap) {
-  std::byte* outer = page_.data() + slots()[4];   // the lowest cell: 4 + 1 + 40 bytes
+  std::byte* outer = page_.data() + slots()[4];  // the lowest cell: 4 + 1 + 40 bytes
   std::byte* inner = outer + 10;
   const le16 inner_lengths[2] = {1, 2};
   std::memcpy(inner, inner_lengths, 4);
@@ -115,13 +120,13 @@ TEST_F(ForgedNode, CellsDoNotOverlap) {
   slots()[5] = static_cast<uint16_t>(inner - page_.data());
   node_.header().cell_count = 6;
   node_.header().live_bytes = node_.header().live_bytes + 7;
-  node_.header().cell_start = node_.header().cell_start - 7;   // as if there were room for both
+  node_.header().cell_start = node_.header().cell_start - 7;  // as if there were room for both
   EXPECT_FALSE(node_.well_formed());
 }
 
 TEST_F(ForgedNode, ChildrenAreReferences) {
   node_.header().level = 1;
-  EXPECT_FALSE(node_.well_formed());   // values of 40 bytes are no PageRefs
+  EXPECT_FALSE(node_.well_formed());  // values of 40 bytes are no PageRefs
 }
 
 TEST(Node, TheFirstKeyOfAnInnerNodeSaysNothing) {

@@ -1,7 +1,7 @@
-// Goal: a metadata page is given out again only when no superblock leads to it any more; the saved form
-// says the same as the one in memory.
-// Method: the two-checkpoint life of a page step by step; random lives against a model of two snapshots;
-// save and load at sizes around the borders of a leaf.
+// Goal: a metadata page is given out again only when no superblock leads to it any more; the saved
+// form says the same as the one in memory. Method: the two-checkpoint life of a page step by step;
+// random lives against a model of two snapshots; save and load at sizes around the borders of a
+// leaf.
 #include "blob/page_map.h"
 
 #include <gtest/gtest.h>
@@ -51,10 +51,10 @@ TEST(PageMap, AFreedPageWaitsForTwoFlips) {
   const uint64_t page = *map.allocate();
   map.freeze();
   map.flipped();
-  ASSERT_TRUE(map.free(page));   // while the next checkpoint is built
+  ASSERT_TRUE(map.free(page));  // while the next checkpoint is built
   EXPECT_EQ(map.free_count(), 9u);
   map.freeze();
-  map.flipped();                  // the checkpoint before still leads to it
+  map.flipped();  // the checkpoint before still leads to it
   EXPECT_TRUE(map.used(page));
   map.freeze();
   map.flipped();
@@ -71,7 +71,7 @@ TEST(PageMap, ATwinFlipLetsGoOfWhatOnlyTheOlderNeeded) {
   ASSERT_TRUE(map.free(old_page));
   map.freeze();
   map.flipped();
-  ASSERT_TRUE(map.free(new_page));   // after the freeze: both superblocks will lead to it
+  ASSERT_TRUE(map.free(new_page));  // after the freeze: both superblocks will lead to it
   map.flipped_again();
   EXPECT_FALSE(map.used(old_page));
   EXPECT_TRUE(map.used(new_page));
@@ -95,16 +95,17 @@ TEST(PageMap, ImpossibleBitsAreRefused) {
   PageMap map;
   map.reset(100);
   std::vector<std::byte> payload(2 * kPageMapBytesPerPlane);
-  payload[kPageMapBytesPerPlane] = std::byte{1};   // leaving, not used
+  payload[kPageMapBytesPerPlane] = std::byte{1};  // leaving, not used
   EXPECT_FALSE(map.load_leaf(0, payload.data()));
   payload.assign(payload.size(), {});
-  payload[100 / 8] = std::byte{1 << (100 % 8)};    // beyond the last page
+  payload[100 / 8] = std::byte{1 << (100 % 8)};  // beyond the last page
   map.reset(100);
   EXPECT_FALSE(map.load_leaf(0, payload.data()));
 }
 
-// The model: the pages each of the two superblocks leads to, and those in use now. A page may be given out
-// only if it is in none of the three. After each flip the saved form is loaded and compared.
+// The model: the pages each of the two superblocks leads to, and those in use now. A page may be
+// given out only if it is in none of the three. After each flip the saved form is loaded and
+// compared.
 TEST(PageMap, NothingASuperblockLeadsToIsGivenOut) {
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     std::mt19937 random(seed);
@@ -112,7 +113,7 @@ TEST(PageMap, NothingASuperblockLeadsToIsGivenOut) {
     PageMap map;
     map.reset(pages);
     std::set<uint64_t> now, newest, older;
-    std::set<uint64_t> fresh;   // allocated since the last freeze
+    std::set<uint64_t> fresh;  // allocated since the last freeze
     for (int step = 0; step < 2000; ++step) {
       const unsigned kind = random() % 10;
       if (kind < 5) {

@@ -1,10 +1,11 @@
-// Goal: whatever the moment of a power cut and whichever unflushed writes survive it, the store opens as
-// it was after some transaction that is not older than the last one reported durable: catalog, blobs,
-// mappings, and the bytes of every block recorded as written; blocks that are not read as zeros. The
-// same holds when, in addition, either superblock is damaged while the power is off.
-// Method: seeded random work on the simulated disk, cut after a random number of commands; several
-// survivors of each cut are opened, compared with the model's state at that transaction and checked;
-// the work goes on from one of them. Small regions make journal, metadata and clusters turn over fast.
+// Goal: whatever the moment of a power cut and whichever unflushed writes survive it, the store
+// opens as it was after some transaction that is not older than the last one reported durable:
+// catalog, blobs, mappings, and the bytes of every block recorded as written; blocks that are not
+// read as zeros. The same holds when, in addition, either superblock is damaged while the power is
+// off. Method: seeded random work on the simulated disk, cut after a random number of commands;
+// several survivors of each cut are opened, compared with the model's state at that transaction and
+// checked; the work goes on from one of them. Small regions make journal, metadata and clusters
+// turn over fast.
 #include <gtest/gtest.h>
 
 #include "blob/blob_store.h"
@@ -19,19 +20,19 @@
 namespace basalt::blob {
 namespace {
 
-constexpr uint64_t kUnit = 4;   // blocks per cluster
+constexpr uint64_t kUnit = 4;  // blocks per cluster
 
 class Silence final : public LogSink {
   void log(LogLevel, std::string_view, std::string_view) override {}
 };
 
 struct ModelBlock {
-  uint64_t version = 0;    // of its bytes on the device; 0: none
-  bool written = false;    // recorded as written
+  uint64_t version = 0;  // of its bytes on the device; 0: none
+  bool written = false;  // recorded as written
 };
 struct ModelBlob {
   uint64_t size = 0;
-  std::map<uint64_t, ModelBlock> blocks;   // the mapped ones
+  std::map<uint64_t, ModelBlock> blocks;  // the mapped ones
 };
 struct Model {
   std::map<std::string, std::string> catalog;
@@ -82,7 +83,7 @@ class PowerCutTest : public testing::TestWithParam<uint64_t> {
 
   bool commit(Transaction& txn, const Model& after) {
     const auto ticket = store_->apply(txn);
-    if (!ticket) return ticket.error().code() == StatusCode::no_space;   // nothing has changed
+    if (!ticket) return ticket.error().code() == StatusCode::no_space;  // nothing has changed
     now_ = after;
     history_[ticket->value] = after;
     return true;
@@ -114,7 +115,8 @@ bool PowerCutTest::write_some(BlobId id) {
     if (state.version != 0 || random_.chance(50)) continue;
     const uint64_t version = next_version_++;
     std::vector<uint64_t> words(kBlockBytes / 8, version);
-    if (!store_->write(**blob, block * kBlockBytes, std::as_bytes(std::span(words)), Unwritten::zeros)
+    if (!store_
+             ->write(**blob, block * kBlockBytes, std::as_bytes(std::span(words)), Unwritten::zeros)
              .ok()) {
       return false;
     }
@@ -158,7 +160,8 @@ bool PowerCutTest::step() {
     const BlockRange range{random_.below(40) * kUnit, (1 + random_.below(20)) * kUnit};
     const auto rest = store_->free_range(txn, blob->first, range);
     if (!rest || !rest->empty() || txn.empty()) return rest.has_value();
-    for (uint64_t block = range.first; block < range.end(); ++block) blob->second.blocks.erase(block);
+    for (uint64_t block = range.first; block < range.end(); ++block)
+      blob->second.blocks.erase(block);
     return commit(txn, after);
   }
   if (kind < 75) {
@@ -210,16 +213,21 @@ void PowerCutTest::compare(const std::string& where) {
   ASSERT_TRUE(history_.contains(ticket)) << "ticket " << ticket << " was never given";
   const Model& model = history_[ticket];
   std::map<std::string, std::string> catalog;
-  ASSERT_TRUE(store_->catalog_scan("", [&](std::string_view key, std::string_view value) {
-    catalog.emplace(key, value);
-    return true;
-  }).ok());
+  ASSERT_TRUE(store_
+                  ->catalog_scan("",
+                                 [&](std::string_view key, std::string_view value) {
+                                   catalog.emplace(key, value);
+                                   return true;
+                                 })
+                  .ok());
   ASSERT_EQ(catalog, model.catalog);
   std::vector<BlobId> ids;
-  ASSERT_TRUE(store_->for_each_blob([&](BlobId id, const BlobInfo&) {
-    ids.push_back(id);
-    return true;
-  }).ok());
+  ASSERT_TRUE(store_
+                  ->for_each_blob([&](BlobId id, const BlobInfo&) {
+                    ids.push_back(id);
+                    return true;
+                  })
+                  .ok());
   ASSERT_EQ(ids.size(), model.blobs.size());
   for (const BlobId id : ids) {
     ASSERT_TRUE(model.blobs.contains(id));
@@ -228,7 +236,8 @@ void PowerCutTest::compare(const std::string& where) {
     auto blob = store_->open_blob(id);
     ASSERT_TRUE(blob);
     std::vector<uint64_t> words(64 * kUnit * kBlockBytes / 8);
-    const Status read = store_->read(**blob, 0, std::as_writable_bytes(std::span(words)), Unwritten::zeros);
+    const Status read =
+        store_->read(**blob, 0, std::as_writable_bytes(std::span(words)), Unwritten::zeros);
     ASSERT_TRUE(read.ok()) << read.to_string();
     for (size_t word = 0; word < words.size(); ++word) {
       const auto at = expected.blocks.find(word / (kBlockBytes / 8));
@@ -271,7 +280,7 @@ TEST_P(PowerCutTest, EverySurvivorIsAStateThatWas) {
         now_ = history_[ticket];
         for (auto& [id, blob] : now_.blobs) {
           for (auto& [block, state] : blob.blocks) {
-            if (!state.written) state.version = 0;   // forgotten, reads as zeros
+            if (!state.written) state.version = 0;  // forgotten, reads as zeros
           }
         }
         history_ = {{ticket, now_}};

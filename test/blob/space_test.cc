@@ -1,6 +1,6 @@
-// Goal: space is chosen contiguously where there is any, counted exactly, and comes back as soon as it may;
-// a full store (of data, or of metadata) refuses, harms nothing, and can be emptied and used again.
-// Method: SpaceMap alone against a model of clusters; a store filled in both ways.
+// Goal: space is chosen contiguously where there is any, counted exactly, and comes back as soon as
+// it may; a full store (of data, or of metadata) refuses, harms nothing, and can be emptied and
+// used again. Method: SpaceMap alone against a model of clusters; a store filled in both ways.
 #include "blob/space_map.h"
 #include "store_fixture.h"
 
@@ -94,7 +94,7 @@ TEST_F(SpaceMapTest, RandomUseMatchesAModel) {
     SpaceMap space(*pages_);
     constexpr uint64_t kClusters = 600;
     ASSERT_TRUE(space.give(0, kClusters).ok());
-    std::set<uint64_t> used;   // taken or reserved
+    std::set<uint64_t> used;  // taken or reserved
     std::vector<Transaction::Reservation> taken;
     for (int step = 0; step < 1500; ++step) {
       if (random() % 2 == 0) {
@@ -110,7 +110,7 @@ TEST_F(SpaceMapTest, RandomUseMatchesAModel) {
             ASSERT_TRUE(used.insert(piece.first_cluster + i).second) << "given out twice";
           }
           space.excluded().remove(piece.first_cluster, piece.count);
-          if (random() % 4 == 0) {   // never applied
+          if (random() % 4 == 0) {  // never applied
             for (uint64_t i = 0; i < piece.count; ++i) used.erase(piece.first_cluster + i);
           } else {
             ASSERT_TRUE(space.take(piece.first_cluster, piece.count).ok());
@@ -185,15 +185,17 @@ TEST_F(FullStoreTest, FullOfDataRefusesAndCanBeEmptied) {
     open();
     for (const BlobId id : blobs) {
       if (store_->info(id)) {
-        ASSERT_TRUE(store_->delete_blob(id).ok());   // its deletion was not durable
+        ASSERT_TRUE(store_->delete_blob(id).ok());  // its deletion was not durable
       }
     }
     EXPECT_LE(all - store_->space().free_clusters, 7u);
     std::vector<BlobId> rest;
-    ASSERT_TRUE(store_->for_each_blob([&](BlobId id, const BlobInfo&) {
-      rest.push_back(id);
-      return true;
-    }).ok());
+    ASSERT_TRUE(store_
+                    ->for_each_blob([&](BlobId id, const BlobInfo&) {
+                      rest.push_back(id);
+                      return true;
+                    })
+                    .ok());
     for (const BlobId id : rest) ASSERT_TRUE(store_->delete_blob(id).ok());
     EXPECT_EQ(store_->space().free_clusters, all);
   }
@@ -243,24 +245,27 @@ TEST_P(FullMetadataTest, FullOfCatalogEntries) {
     open();
     size_t there = 0;
     for (size_t i = 0; i < count; ++i) there += store_->catalog_get(key(i)).has_value();
-    EXPECT_GT(there, count / 2);   // all but what was never durable
+    EXPECT_GT(there, count / 2);  // all but what was never durable
     for (size_t i = 0; i < count; ++i) {
       Transaction txn;
       txn.catalog_erase(key(i));
       const auto ticket = store_->apply(txn);
       ASSERT_TRUE(ticket) << i << " of " << count << ": " << ticket.error().to_string();
     }
-    ASSERT_TRUE(store_->catalog_scan("", [](std::string_view, std::string_view) {
-      ADD_FAILURE();
-      return false;
-    }).ok());
+    ASSERT_TRUE(store_
+                    ->catalog_scan("",
+                                   [](std::string_view, std::string_view) {
+                                     ADD_FAILURE();
+                                     return false;
+                                   })
+                    .ok());
   }
   close();
   expect_sound();
 }
 
-// Blobs of scattered extents until the objects tree is full; the free space is as scattered. All of them can
-// be deleted, whatever it takes.
+// Blobs of scattered extents until the objects tree is full; the free space is as scattered. All of
+// them can be deleted, whatever it takes.
 TEST_P(FullMetadataTest, FullOfExtents) {
   FormatOptions options = small_format();
   options.metadata_bytes = GetParam();
@@ -300,7 +305,7 @@ TEST_P(FullMetadataTest, FullOfExtents) {
   close();
   expect_sound();
   open();
-  for (size_t i = 0; i < blobs.size(); ++i) {   // every second first: the free space scatters
+  for (size_t i = 0; i < blobs.size(); ++i) {  // every second first: the free space scatters
     const BlobId id = blobs[i * 2 < blobs.size() ? i * 2 : (i * 2 - blobs.size()) | 1];
     if (!store_->info(id)) continue;
     const Status deleted = store_->delete_blob(id);

@@ -1,7 +1,7 @@
 // StoreFixture: a context, a RAM device and a store on it, for the blob tests.
 //
-// The log is kept instead of printed. format() and open() take options; raw() reads and writes the device
-// below the store, so that a test can damage what it likes. One thread, but for the log.
+// The log is kept instead of printed. format() and open() take options; raw() reads and writes the
+// device below the store, so that a test can damage what it likes. One thread, but for the log.
 #pragma once
 
 #include <basalt/device.h>
@@ -67,7 +67,8 @@ class StoreFixture : public testing::Test {
     ASSERT_TRUE(device) << device.error().to_string();
     device_ = std::move(*device);
   }
-  void make_store(const std::string& uri = "ram:32M", const FormatOptions& options = small_format()) {
+  void make_store(const std::string& uri = "ram:32M",
+                  const FormatOptions& options = small_format()) {
     make_device(uri);
     const Status status = BlobStore::format(*context_, *device_, options);
     ASSERT_TRUE(status.ok()) << status.to_string();

@@ -1,8 +1,8 @@
-// Goal: any history of transactions, data writes, checkpoints and reopenings leaves the blob store as a
-// plain model in memory says.
-// Method: seeded random operations on a small RAM device with small regions, so that the journal wraps,
-// the metadata region fills and clusters are reused; the store is reopened cleanly or abandoned (as after
-// the death of its process) and compared with the model, byte for byte.
+// Goal: any history of transactions, data writes, checkpoints and reopenings leaves the blob store
+// as a plain model in memory says. Method: seeded random operations on a small RAM device with
+// small regions, so that the journal wraps, the metadata region fills and clusters are reused; the
+// store is reopened cleanly or abandoned (as after the death of its process) and compared with the
+// model, byte for byte.
 #include <gtest/gtest.h>
 
 #include <basalt/device.h>
@@ -17,7 +17,7 @@ namespace basalt::blob {
 namespace {
 
 struct ModelBlob {
-  std::map<uint64_t, uint8_t> written;   // block → fill byte
+  std::map<uint64_t, uint8_t> written;  // block → fill byte
   std::map<uint64_t, bool> mapped;
   uint64_t size = 0;
 };
@@ -116,7 +116,8 @@ void StoreModelTest::step() {
     ASSERT_TRUE(status.ok()) << status.to_string();
     model_.erase(id);
   } else if (choice < 95) {
-    const std::string key = "key" + std::to_string(random_() % 300) + std::string(random_() % 100, 'k');
+    const std::string key =
+        "key" + std::to_string(random_() % 300) + std::string(random_() % 100, 'k');
     if (random_() % 3 == 0) {
       txn.catalog_erase(key);
       catalog_.erase(key);
@@ -141,18 +142,23 @@ void StoreModelTest::step() {
 
 void StoreModelTest::compare() {
   std::map<std::string, std::string> found;
-  ASSERT_TRUE(store_->catalog_scan("", [&](std::string_view key, std::string_view value) {
-    found.emplace(key, value);
-    return true;
-  }).ok());
+  ASSERT_TRUE(store_
+                  ->catalog_scan("",
+                                 [&](std::string_view key, std::string_view value) {
+                                   found.emplace(key, value);
+                                   return true;
+                                 })
+                  .ok());
   EXPECT_EQ(found, catalog_);
   uint64_t mapped_clusters = 0;
   std::vector<BlobId> ids;
-  ASSERT_TRUE(store_->for_each_blob([&](BlobId id, const BlobInfo& info) {
-    ids.push_back(id);
-    mapped_clusters += info.allocated_blocks / 4;
-    return true;
-  }).ok());
+  ASSERT_TRUE(store_
+                  ->for_each_blob([&](BlobId id, const BlobInfo& info) {
+                    ids.push_back(id);
+                    mapped_clusters += info.allocated_blocks / 4;
+                    return true;
+                  })
+                  .ok());
   ASSERT_EQ(ids.size(), model_.size());
   for (const BlobId id : ids) {
     ASSERT_TRUE(model_.contains(id));

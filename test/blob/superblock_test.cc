@@ -1,7 +1,7 @@
 // Goal: a superblock is accepted only whole and possible; one good slot is enough; what one cannot
 // understand is refused or opened for reading, never misread.
-// Method: every byte of a real superblock damaged; every field forged with a right checksum; both slots of a
-// store damaged in turn; feature flags of all three classes.
+// Method: every byte of a real superblock damaged; every field forged with a right checksum; both
+// slots of a store damaged in turn; feature flags of all three classes.
 #include "blob/superblock.h"
 
 #include "base/crc32c.h"
@@ -28,9 +28,7 @@ class SuperblockTest : public StoreFixture {
     sb.crc = 0;
     sb.crc = crc32c(bytes_of(sb));
   }
-  uint64_t device_bytes() {
-    return device_->info().block_count.value * device_->info().block_size;
-  }
+  uint64_t device_bytes() { return device_->info().block_count.value * device_->info().block_size; }
   Result<Superblock> parse(const Superblock& sb, unsigned slot = 0) {
     return parse_superblock(bytes_of(sb), slot, device_bytes());
   }
@@ -100,8 +98,8 @@ TEST_F(SuperblockTest, ForgedFieldsAreRefused) {
   EXPECT_EQ(parse(newer).error().code(), StatusCode::unsupported);
 }
 
-// Fields that parse() has no opinion on lead to an error or a note, never to a crash: they are forged in both
-// slots and the store is opened, read and checked.
+// Fields that parse() has no opinion on lead to an error or a note, never to a crash: they are
+// forged in both slots and the store is opened, read and checked.
 TEST_F(SuperblockTest, ForgedPositionsDoNotCrash) {
   const std::pair<const char*, std::function<void(Superblock&)>> forgeries[] = {
       {"journal position", [](auto& sb) { sb.journal_position = ~uint64_t{0} - 5; }},
@@ -156,8 +154,9 @@ TEST_F(SuperblockTest, OneGoodSlotIsEnough) {
     open();
     EXPECT_EQ(get("key"), "value");
     ASSERT_FALSE(store_->recovery_notes().empty());
-    EXPECT_NE(store_->recovery_notes()[0].find("superblock " + std::to_string(slot)), std::string::npos);
-    close();   // writes both anew
+    EXPECT_NE(store_->recovery_notes()[0].find("superblock " + std::to_string(slot)),
+              std::string::npos);
+    close();  // writes both anew
     open();
     EXPECT_TRUE(store_->recovery_notes().empty());
     close();
@@ -192,7 +191,8 @@ TEST_F(SuperblockTest, ADeviceThatShrankIsRefused) {
   write_raw(0, image);
   const auto store = try_open();
   ASSERT_FALSE(store);
-  EXPECT_NE(store.error().message().find("smaller"), std::string_view::npos) << store.error().to_string();
+  EXPECT_NE(store.error().message().find("smaller"), std::string_view::npos)
+      << store.error().to_string();
 }
 
 TEST_F(SuperblockTest, FeatureClassesAreRespected) {
@@ -219,8 +219,8 @@ TEST_F(SuperblockTest, FeatureClassesAreRespected) {
   close();
 
   // Also what this format reserves and does not implement yet.
-  for (const uint64_t feature : {uint64_t{kFeatureSharedExtents}, uint64_t{kFeatureDataChecksums},
-                                 uint64_t{1} << 40}) {
+  for (const uint64_t feature :
+       {uint64_t{kFeatureSharedExtents}, uint64_t{kFeatureDataChecksums}, uint64_t{1} << 40}) {
     set([&](Superblock& sb) { sb.incompatible_features = feature; });
     for (const OpenMode mode : {OpenMode::read_only, OpenMode::read_write}) {
       auto store = try_open(mode);

@@ -1,6 +1,7 @@
-// Goal: a transaction does all it says or nothing; a caller's mistake is an error that leaves the store as
-// it was and usable; sizes at and beyond the limits; kept transactions are replayed in order only.
-// Method: one mistake per case, then the proof that the store still works and that a reopening sees the same.
+// Goal: a transaction does all it says or nothing; a caller's mistake is an error that leaves the
+// store as it was and usable; sizes at and beyond the limits; kept transactions are replayed in
+// order only. Method: one mistake per case, then the proof that the store still works and that a
+// reopening sees the same.
 #include "blob/format.h"
 #include "store_fixture.h"
 
@@ -49,7 +50,9 @@ TEST_F(TransactionTest, ABlobThatIsNotThere) {
   refused(StatusCode::not_found, [&](auto& txn) { txn.erase_attribute(ghost, "a"); });
   refused(StatusCode::not_found, [&](auto& txn) { txn.orphan(ghost); });
   refused(StatusCode::not_found, [&](auto& txn) { txn.unmap(ghost, {0, 4}); });
-  refused(StatusCode::not_found, [&](auto& txn) { txn.set_state(ghost, {0, 4}, ExtentState::written); });
+  refused(StatusCode::not_found, [&](auto& txn) {
+    txn.set_state(ghost, {0, 4}, ExtentState::written);
+  });
   refused(StatusCode::not_found, [&](auto& txn) {
     ASSERT_TRUE(store_->allocate(txn, ghost, {0, 4}).ok());
   });
@@ -79,8 +82,10 @@ TEST_F(TransactionTest, ABlobDeletedByTheSameTransaction) {
 TEST_F(TransactionTest, IdsThatCannotBe) {
   refused(StatusCode::already_exists, [&](auto& txn) { txn.create_blob(blob_, {}); });
   refused(StatusCode::invalid_argument, [&](auto& txn) { txn.create_blob(BlobId{0}, {}); });
-  refused(StatusCode::invalid_argument, [&](auto& txn) { txn.create_blob(BlobId{kFirstBlobId - 1}, {}); });
-  refused(StatusCode::invalid_argument, [&](auto& txn) { txn.create_blob(BlobId{~uint64_t{0}}, {}); });
+  refused(StatusCode::invalid_argument,
+          [&](auto& txn) { txn.create_blob(BlobId{kFirstBlobId - 1}, {}); });
+  refused(StatusCode::invalid_argument,
+          [&](auto& txn) { txn.create_blob(BlobId{~uint64_t{0}}, {}); });
   refused(StatusCode::already_exists, [&](auto& txn) {
     txn.create_blob(BlobId{1000}, {});
     txn.create_blob(BlobId{1000}, {});
@@ -93,10 +98,10 @@ TEST_F(TransactionTest, MappingsThatCannotBe) {
       txn.map(blob_, {logical, physical, count, ExtentState::unwritten});
     };
   };
-  refused(StatusCode::invalid_argument, map(0, 4096, 4));          // mapped already
-  refused(StatusCode::invalid_argument, map(12, 4096, 8));         // in part
-  refused(StatusCode::invalid_argument, map(64, 0, 4));            // the superblock
-  refused(StatusCode::invalid_argument, map(64, 4097, 4));         // no cluster border
+  refused(StatusCode::invalid_argument, map(0, 4096, 4));   // mapped already
+  refused(StatusCode::invalid_argument, map(12, 4096, 8));  // in part
+  refused(StatusCode::invalid_argument, map(64, 0, 4));     // the superblock
+  refused(StatusCode::invalid_argument, map(64, 4097, 4));  // no cluster border
   refused(StatusCode::invalid_argument, map(65, 4096, 4));
   refused(StatusCode::invalid_argument, map(64, 4096, 3));
   refused(StatusCode::invalid_argument, map(64, 4096, 0));
@@ -105,13 +110,16 @@ TEST_F(TransactionTest, MappingsThatCannotBe) {
   refused(StatusCode::invalid_argument, map(kMaxBlobBlocks - 4, 4096, 8));
   refused(StatusCode::invalid_argument, map(~uint64_t{0} - 3, 4096, 4));
   refused(StatusCode::invalid_argument, [&](auto& txn) { txn.unmap(blob_, {1, 4}); });
-  refused(StatusCode::invalid_argument, [&](auto& txn) { txn.unmap(blob_, {~uint64_t{0} - 3, 8}); });
+  refused(StatusCode::invalid_argument, [&](auto& txn) {
+    txn.unmap(blob_, {~uint64_t{0} - 3, 8});
+  });
   refused(StatusCode::invalid_argument, [&](auto& txn) {
     txn.set_state(blob_, {5, ~uint64_t{0}}, ExtentState::written);
   });
   refused(StatusCode::invalid_argument, [&](auto& txn) { txn.grow_clusters(3); });
   Transaction txn;
-  EXPECT_EQ(store_->allocate(txn, blob_, {~uint64_t{0} - 10, 100}).code(), StatusCode::out_of_range);
+  EXPECT_EQ(store_->allocate(txn, blob_, {~uint64_t{0} - 10, 100}).code(),
+            StatusCode::out_of_range);
   EXPECT_EQ(store_->free_range(txn, blob_, {~uint64_t{0} - 10, 100}).error().code(),
             StatusCode::out_of_range);
 }
@@ -155,8 +163,10 @@ TEST_F(TransactionTest, SizesAtTheLimits) {
   refused(StatusCode::too_large, [&](auto& t) { t.catalog_put(key + "k", value); });
   refused(StatusCode::too_large, [&](auto& t) { t.catalog_put(key, value + "v"); });
   refused(StatusCode::too_large, [&](auto& t) { t.set_attribute(blob_, key + "k", ""); });
-  refused(StatusCode::too_large, [&](auto& t) { t.set_attribute(blob_, "a", std::string(70000, 'v')); });
-  refused(StatusCode::too_large, [&](auto& t) { t.erase_attribute(blob_, std::string(70000, 'k')); });
+  refused(StatusCode::too_large,
+          [&](auto& t) { t.set_attribute(blob_, "a", std::string(70000, 'v')); });
+  refused(StatusCode::too_large,
+          [&](auto& t) { t.erase_attribute(blob_, std::string(70000, 'k')); });
 }
 
 TEST_F(TransactionTest, BytesAtTheLimit) {
@@ -188,7 +198,7 @@ TEST_F(TransactionTest, ABlobWithTooManyExtentsIsNotDeletedAtOnce) {
   }
   refused(StatusCode::too_large, [&](auto& txn) { txn.delete_blob(blob_); });
   EXPECT_TRUE(store_->delete_blob(blob_).ok());
-  free_ += 4;   // SetUp's blob is gone
+  free_ += 4;  // SetUp's blob is gone
 }
 
 TEST_F(TransactionTest, TicketsNotYetGivenAreRefused) {
@@ -218,11 +228,12 @@ TEST_F(TransactionTest, KeptTransactionsAreReplayedInOrderAndSurvive) {
   ASSERT_TRUE(store_->allocate(txn, blob, {0, 16}).ok());
   apply(txn);
   ASSERT_EQ(keeper.kept.size(), 21u);
-  kill();   // nothing of it was durable
+  kill();  // nothing of it was durable
   open();
   EXPECT_EQ(get("kept0"), "<not found: no such catalog key>");
   EXPECT_EQ(store_->replay_kept(keeper.kept[1].first, keeper.kept[1].second).code(),
-            StatusCode::invalid_argument) << "a gap";
+            StatusCode::invalid_argument)
+      << "a gap";
   for (const auto& [ticket, bytes] : keeper.kept) {
     // Damaged bytes are refused and leave the store as it is.
     auto bad = bytes;

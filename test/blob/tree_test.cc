@@ -1,7 +1,7 @@
 // Goal: Tree is an ordered map, keeps its pages' account, survives being written and read back, and
-// answers corruption instead of looping or crashing when pages with right checksums contradict each other.
-// Method: a PageStore on a RAM device without a store around it; random histories against std::map with
-// checkpoints in between; forged references.
+// answers corruption instead of looping or crashing when pages with right checksums contradict each
+// other. Method: a PageStore on a RAM device without a store around it; random histories against
+// std::map with checkpoints in between; forged references.
 #include "blob/tree.h"
 
 #include "base/crc32c.h"
@@ -111,7 +111,8 @@ TEST_F(TreeTest, RandomHistoriesMatchAMap) {
       const bool grow = step / 1500 % 2 == 0 ? random() % 5 != 0 : random() % 5 == 0;
       const std::string key = random_key(random, kind);
       if (grow) {
-        const std::string value(random() % (random() % 4 == 0 ? 513 : 40), static_cast<char>('a' + random() % 26));
+        const std::string value(random() % (random() % 4 == 0 ? 513 : 40),
+                                static_cast<char>('a' + random() % 26));
         ASSERT_TRUE(tree_->put(key, value).ok());
         model[key] = value;
       } else {
@@ -199,7 +200,8 @@ TEST_F(TreeTest, TwoTreesShareTheRegion) {
 TEST_F(TreeTest, AFullRegionIsAnErrorAndNothingIsWrittenOver) {
   Status status;
   unsigned put = 0;
-  for (; status.ok(); ++put) status = tree_->put("key" + std::to_string(put), std::string(500, 'v'));
+  for (; status.ok(); ++put)
+    status = tree_->put("key" + std::to_string(put), std::string(500, 'v'));
   EXPECT_EQ(status.code(), StatusCode::no_space) << status.to_string();
   EXPECT_GT(put, kPages * 4);
   EXPECT_EQ(pages_->map().free_count(), 0u);
@@ -277,7 +279,7 @@ TEST_F(ForgedTree, AChildThatIsCachedAsSomethingElseIsRefused) {
   const PageRef root = tree_->root;
   tree_->root = forge(root, [&](Node node) {
     PageRef child = node.child(0);
-    child.page = root.page;   // itself, said to be a leaf
+    child.page = root.page;  // itself, said to be a leaf
     node.set_child(0, child);
   });
   forget_cache();
@@ -310,7 +312,7 @@ TEST_F(ForgedTree, AMapThatForgotPagesIsCorruption) {
   const uint64_t building = pages_->building();
   make_pages();
   pages_->set_building(building);
-  pages_->map().reset(kPages);   // everything free
+  pages_->map().reset(kPages);  // everything free
   tree_->root = root;
   EXPECT_TRUE(*tree_->get("key1000"));
   Status status;

@@ -1,6 +1,6 @@
-// What operations cost in device commands: a synced append to a warm log is one write and one flush (or one
-// FUA write) and nothing else; a table's sync is its data, one flush and one journal record.
-// Method: the device counts.
+// What operations cost in device commands: a synced append to a warm log is one write and one flush
+// (or one FUA write) and nothing else; a table's sync is its data, one flush and one journal
+// record. Method: the device counts.
 #include "fixture.h"
 
 namespace basalt {
@@ -138,7 +138,8 @@ TEST_P(CommandsTest, AScanIsReadInLongPieces) {
   const auto table = open("/sst");
   const auto before = disk_->counters();
   std::vector<std::byte> out(3800);
-  for (uint64_t at = 0; at < 8 << 20; at += out.size()) ASSERT_TRUE(table->read(at, out).has_value());
+  for (uint64_t at = 0; at < 8 << 20; at += out.size())
+    ASSERT_TRUE(table->read(at, out).has_value());
   EXPECT_LE((disk_->counters() - before).reads, 40u);
 }
 

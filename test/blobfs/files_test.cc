@@ -1,5 +1,6 @@
-// Files of both kinds: appends, reads, sizes at the boundaries, positioned writes, truncation, holes.
-// Method: the same operations on a file and on a vector, compared, before and after a remount.
+// Files of both kinds: appends, reads, sizes at the boundaries, positioned writes, truncation,
+// holes. Method: the same operations on a file and on a vector, compared, before and after a
+// remount.
 #include "fixture.h"
 
 #include <cstring>
@@ -7,11 +8,13 @@
 namespace basalt {
 namespace {
 
-const size_t kSizes[] = {0,     1,     479,   480,   481,   511,   512,   513,    4063,   4064,   4065,
-                         4095,  4096,  4097,  8192,  65279, 65280, 65281, 65535,  65536,  65537,  130560,
-                         131071, 131072, 1048575, 1048576, 1048577, 3000000};
+const size_t kSizes[] = {0,      1,      479,    480,     481,     511,     512,
+                         513,    4063,   4064,   4065,    4095,    4096,    4097,
+                         8192,   65279,  65280,  65281,   65535,   65536,   65537,
+                         130560, 131071, 131072, 1048575, 1048576, 1048577, 3000000};
 
-class FilesTest : public FsTest, public ::testing::WithParamInterface<std::tuple<FileKind, uint32_t, int>> {
+class FilesTest : public FsTest,
+                  public ::testing::WithParamInterface<std::tuple<FileKind, uint32_t, int>> {
  protected:
   FileKind kind() const { return std::get<0>(GetParam()); }
   FilesTest() {
@@ -23,7 +26,7 @@ class FilesTest : public FsTest, public ::testing::WithParamInterface<std::tuple
     if (std::get<2>(GetParam()) == 1) options.flush_to = MountOptions::FlushTo::device;
     if (std::get<2>(GetParam()) == 2) {
       options.cache_bytes = 0;
-      options.tail_bytes = uint64_t{1} << 20;   // a handful of chunks
+      options.tail_bytes = uint64_t{1} << 20;  // a handful of chunks
     }
     return options;
   }
@@ -88,7 +91,8 @@ TEST_P(FilesTest, ReadsAtAnyOffsetAndBeyondTheEnd) {
       std::vector<std::byte> out(random() % 9000);
       const auto count = file->read(offset, out, caching);
       ASSERT_TRUE(count.has_value()) << count.error().to_string();
-      const size_t expected = offset >= bytes.size() ? 0 : std::min(out.size(), bytes.size() - offset);
+      const size_t expected =
+          offset >= bytes.size() ? 0 : std::min(out.size(), bytes.size() - offset);
       ASSERT_EQ(*count, expected);
       ASSERT_EQ(0, std::memcmp(out.data(), bytes.data() + offset, expected));
     }
@@ -118,8 +122,9 @@ TEST_P(FilesTest, TruncationCutsAndGrows) {
   auto file = create("/f", kind());
   ASSERT_OK(file->append(model));
   std::mt19937 random(5);
-  for (const size_t size : {299999ul, 262144ul, 262143ul, 100000ul, 100001ul, 65536ul, 65280ul, 4097ul, 4096ul,
-                            4095ul, 50000ul, 481ul, 480ul, 479ul, 1ul, 0ul, 10ul, 10000ul}) {
+  for (const size_t size :
+       {299999ul, 262144ul, 262143ul, 100000ul, 100001ul, 65536ul, 65280ul, 4097ul, 4096ul, 4095ul,
+        50000ul, 481ul, 480ul, 479ul, 1ul, 0ul, 10ul, 10000ul}) {
     SCOPED_TRACE(size);
     ASSERT_OK(file->truncate(size));
     model.resize(size);
@@ -203,7 +208,9 @@ TEST_P(FilesTest, FailedWritesStick) {
   const auto poison = pattern(100, 2);
   disk_->fail_if([poison](const Io& io) {
     for (const iovec& piece : io.data) {
-      if (io.op == Op::write && ::memmem(piece.iov_base, piece.iov_len, poison.data(), 100) != nullptr) return true;
+      if (io.op == Op::write &&
+          ::memmem(piece.iov_base, piece.iov_len, poison.data(), 100) != nullptr)
+        return true;
     }
     return false;
   });
@@ -277,7 +284,8 @@ TEST_P(TableTest, PositionedWritesAgainstAModel) {
     if (i % 9 == 0) {
       const size_t from = random() % model.size(), length = random() % 200000;
       ASSERT_OK(file->punch(from, length));
-      for (size_t at = from; at < std::min(model.size(), from + length); ++at) model[at] = std::byte{0};
+      for (size_t at = from; at < std::min(model.size(), from + length); ++at)
+        model[at] = std::byte{0};
     }
     if (i % 13 == 0) {
       const size_t size = random() % (model.size() + 20000);

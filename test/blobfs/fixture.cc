@@ -83,7 +83,7 @@ void FsTest::unmount() {
 
 bool FsTest::in_child(const std::function<void()>& body, const MountOptions& options) {
   fs_.reset();
-  context_.reset();   // no threads while forking
+  context_.reset();  // no threads while forking
   std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {

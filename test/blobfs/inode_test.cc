@@ -1,5 +1,5 @@
-// Records of the catalog: they come back as they went, keys sort as they should, and no bytes are taken
-// that no version writes.
+// Records of the catalog: they come back as they went, keys sort as they should, and no bytes are
+// taken that no version writes.
 #include "blobfs/inode.h"
 
 #include <gtest/gtest.h>
@@ -67,8 +67,10 @@ TEST(Inode, ImpossibleFieldsAreCorruption) {
     size_t at;
     uint8_t value;
     const char* what;
-  } cases[] = {{1, 0, "kind 0"},   {1, 4, "kind 4"},         {3, 2, "unknown flag"}, {4, 0, "link count 0"},
-               {23, 0xff, "length"}, {24, 0, "epoch 0"}, {28, 1, "block size"}, {1, 1, "log fields in a table"}};
+  } cases[] = {{1, 0, "kind 0"},       {1, 4, "kind 4"},
+               {3, 2, "unknown flag"}, {4, 0, "link count 0"},
+               {23, 0xff, "length"},   {24, 0, "epoch 0"},
+               {28, 1, "block size"},  {1, 1, "log fields in a table"}};
   for (const auto& c : cases) {
     const auto decoded = with(c.at, c.value);
     ASSERT_FALSE(decoded.has_value()) << c.what;

@@ -1,6 +1,6 @@
-// kill -9: what flush() and changes of names promised is there for the next mount on the same boot, and only
-// there; bytes never flushed harm nothing. Method: children that are killed, at their end or at every single
-// device write, also while they recover.
+// kill -9: what flush() and changes of names promised is there for the next mount on the same boot,
+// and only there; bytes never flushed harm nothing. Method: children that are killed, at their end
+// or at every single device write, also while they recover.
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -51,15 +51,17 @@ TEST_F(KillTest, FlushToTheDeviceSurvivesWithoutSharedMemory) {
   options.flush_to = MountOptions::FlushTo::device;
   for (const FileKind kind : {FileKind::log, FileKind::table}) {
     make();
-    ASSERT_TRUE(in_child([&] {
-      EXPECT_TRUE(tail_files().empty());
-      const auto file = create("/f", kind);
-      ASSERT_OK(file->append(pattern(100000, 1)));
-      ASSERT_OK(file->flush());
-      ASSERT_OK(file->append(pattern(100000, 2)));   // not flushed
-      ASSERT_OK(fs_->make_directory("/d"));
-      die();
-    }, options));
+    ASSERT_TRUE(in_child(
+        [&] {
+          EXPECT_TRUE(tail_files().empty());
+          const auto file = create("/f", kind);
+          ASSERT_OK(file->append(pattern(100000, 1)));
+          ASSERT_OK(file->flush());
+          ASSERT_OK(file->append(pattern(100000, 2)));  // not flushed
+          ASSERT_OK(fs_->make_directory("/d"));
+          die();
+        },
+        options));
     mount(options);
     const auto found = read_file("/f");
     ASSERT_GE(found.size(), 100000u);
@@ -121,7 +123,7 @@ TEST_F(KillTest, AnImageOfAnEarlierOpeningDoesNotTakeALaterTail) {
     ASSERT_OK(file->flush());
     die();
   }));
-  std::copy(image.begin(), image.end(), disk_->contents());   // restored from a backup
+  std::copy(image.begin(), image.end(), disk_->contents());  // restored from a backup
   mount();
   EXPECT_TRUE(has_note("no shared-memory tail"));
   EXPECT_EQ(read_file("/f"), pattern(100, 1));
@@ -131,25 +133,28 @@ TEST_F(KillTest, ADamagedTailHarmsNothing) {
   std::mt19937_64 random(12);
   for (int round = 0; round < 25; ++round) {
     make();
-    ASSERT_TRUE(in_child([&] {
-      std::vector<std::unique_ptr<File>> files;
-      for (const char* name : {"/a", "/b"}) {
-        files.push_back(create(name, name[1] == 'a' ? FileKind::log : FileKind::table));
-        ASSERT_OK(files.back()->append(pattern(5000, 1)));
-        ASSERT_OK(files.back()->sync());
-        ASSERT_OK(files.back()->append(pattern(90000, 2)));
-        ASSERT_OK(files.back()->flush());
-        create(std::string(name) + "x");
-      }
-      die();
-    }, {.tail_bytes = 1 << 20}));
+    ASSERT_TRUE(in_child(
+        [&] {
+          std::vector<std::unique_ptr<File>> files;
+          for (const char* name : {"/a", "/b"}) {
+            files.push_back(create(name, name[1] == 'a' ? FileKind::log : FileKind::table));
+            ASSERT_OK(files.back()->append(pattern(5000, 1)));
+            ASSERT_OK(files.back()->sync());
+            ASSERT_OK(files.back()->append(pattern(90000, 2)));
+            ASSERT_OK(files.back()->flush());
+            create(std::string(name) + "x");
+          }
+          die();
+        },
+        {.tail_bytes = 1 << 20}));
     ASSERT_EQ(tail_files().size(), 1u);
     {
       // Anything but the header's checksum is fair game; some rounds hit that too.
       const int fd = ::open(tail_files()[0].c_str(), O_RDWR);
       for (int n = 0; n < 40; ++n) {
         const uint64_t places[] = {1024 + random() % 8, 2048 + random() % 8, 4096 + random() % 2000,
-                                   4096 + 256 * 1024 + random() % 300, random() % (round % 5 ? 1 : 200) + 4000};
+                                   4096 + 256 * 1024 + random() % 300,
+                                   random() % (round % 5 ? 1 : 200) + 4000};
         const auto value = static_cast<uint8_t>(random());
         ASSERT_EQ(::pwrite(fd, &value, 1, static_cast<off_t>(places[random() % 5])), 1);
       }
@@ -177,8 +182,8 @@ struct Progress {
 class KillEverywhereTest : public FsTest {
  protected:
   KillEverywhereTest() {
-    progress_ = static_cast<Progress*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
-                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    progress_ = static_cast<Progress*>(
+        ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   }
   ~KillEverywhereTest() override { ::munmap(progress_, 4096); }
 
@@ -207,7 +212,8 @@ class KillEverywhereTest : public FsTest {
       EXPECT_LE(fs_->stat("/wal")->size_bytes, (progress_->wal_flushed + 1) * 900);
     }
     if (progress_->table_flushed > 0) verify_file("/table", 70000, progress_->table_flushed);
-    for (uint64_t i = 0; i < progress_->names; ++i) EXPECT_TRUE(exists("/m" + std::to_string(i))) << i;
+    for (uint64_t i = 0; i < progress_->names; ++i)
+      EXPECT_TRUE(exists("/m" + std::to_string(i))) << i;
   }
   void verify_file(const std::string& path, size_t each, uint64_t count) {
     const auto found = read_file(path);
@@ -235,7 +241,7 @@ TEST_F(KillEverywhereTest, AtEveryWriteOfAWorkload) {
     verify();
     unmount();
     expect_clean();
-    if (progress_->names == 12) break;   // it came to its end
+    if (progress_->names == 12) break;  // it came to its end
     ASSERT_FALSE(HasFailure());
   }
   EXPECT_EQ(progress_->names, 12u);

@@ -1,5 +1,6 @@
-// Sealed blocks and the search for a log's end, byte by byte: what is valid, what is not, where a file ends
-// when blocks are torn, stale, foreign or missing. Method: blocks are made by the writer, damaged, and fed.
+// Sealed blocks and the search for a log's end, byte by byte: what is valid, what is not, where a
+// file ends when blocks are torn, stale, foreign or missing. Method: blocks are made by the writer,
+// damaged, and fed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,7 +26,8 @@ class LogBlocks : public ::testing::Test {
     return out;
   }
   // The block at `index`, holding `length` bytes.
-  Block seal(uint64_t index, size_t length, uint64_t durable, uint32_t epoch = 5, uint64_t file = 33) {
+  Block seal(uint64_t index, size_t length, uint64_t durable, uint32_t epoch = 5,
+             uint64_t file = 33) {
     Block block(512);
     const uint64_t position = index * payload_;
     seal_block(shape_, {file, epoch, durable}, position, bytes(position, length), block);
@@ -61,7 +63,8 @@ TEST_F(LogBlocks, ABlockOpensForItsFilePositionAndEpochAlone) {
   EXPECT_FALSE(open_block(other, 3 * 480, block).has_value()) << "beyond the journaled length";
   other.journaled_length = 3 * 480 + 10;
   ASSERT_TRUE(open_block(other, 3 * 480, block).has_value());
-  EXPECT_EQ(open_block(other, 3 * 480, block)->payload.size(), 10u) << "an older epoch counts so far";
+  EXPECT_EQ(open_block(other, 3 * 480, block)->payload.size(), 10u)
+      << "an older epoch counts so far";
   other.epoch = 4;
   EXPECT_FALSE(open_block(other, 3 * 480, block).has_value()) << "a younger epoch never";
 }
@@ -78,12 +81,13 @@ TEST_F(LogBlocks, EveryFlippedBitIsFound) {
 }
 
 TEST_F(LogBlocks, TheLagSaturatesDownwards) {
-  const Block far = seal(uint64_t{1} << 30, 480, 0);   // position beyond 2^32
+  const Block far = seal(uint64_t{1} << 30, 480, 0);  // position beyond 2^32
   const uint64_t position = (uint64_t{1} << 30) * 480;
   const auto opened = open_block(log_, position, far);
   ASSERT_TRUE(opened.has_value());
   EXPECT_EQ(opened->durable, position + 480 - 0xffffffffu);
-  EXPECT_EQ(open_block(log_, 0, seal(0, 10, 999999))->durable, 10u) << "never beyond the block's end";
+  EXPECT_EQ(open_block(log_, 0, seal(0, 10, 999999))->durable, 10u)
+      << "never beyond the block's end";
 }
 
 TEST_F(LogBlocks, TheEndIsTheFirstBlockThatIsNotFullOrNotValid) {
@@ -100,9 +104,11 @@ TEST_F(LogBlocks, TheEndIsTheFirstBlockThatIsNotFullOrNotValid) {
 
 TEST_F(LogBlocks, ATornTailIsAnEndAndAHoleIsNot) {
   // Blocks 1 … 3 were in one unsynced write that came out in parts: nothing durable is missing.
-  EXPECT_FALSE(search({seal(0, 480, 0), empty_, seal(2, 480, 480), seal(3, 5, 480)}).bytes_missing());
+  EXPECT_FALSE(
+      search({seal(0, 480, 0), empty_, seal(2, 480, 480), seal(3, 5, 480)}).bytes_missing());
   // Block 3 was written when 960 bytes were durable: block 1 must be there.
-  const auto hole = search({seal(0, 480, 0), damaged(seal(1, 480, 0)), seal(2, 480, 480), seal(3, 5, 960)});
+  const auto hole =
+      search({seal(0, 480, 0), damaged(seal(1, 480, 0)), seal(2, 480, 480), seal(3, 5, 960)});
   EXPECT_TRUE(hole.bytes_missing());
   EXPECT_EQ(hole.end(), 480u);
   EXPECT_EQ(hole.proven_durable(), 960u);

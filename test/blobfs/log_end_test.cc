@@ -1,7 +1,7 @@
-// The end of a log after a crash, on the device: torn tails are ends, holes are corruption and cut nothing
-// short, a sealed block larger than the device's atomic unit survives a torn rewrite.
-// Method: a child writes and is killed without its shared memory being replayed (another boot), then blocks
-// are damaged behind everyone's back.
+// The end of a log after a crash, on the device: torn tails are ends, holes are corruption and cut
+// nothing short, a sealed block larger than the device's atomic unit survives a torn rewrite.
+// Method: a child writes and is killed without its shared memory being replayed (another boot),
+// then blocks are damaged behind everyone's back.
 #include "fixture.h"
 
 #include <algorithm>
@@ -15,14 +15,16 @@ class LogEndTest : public FsTest {
   void leave_log(uint32_t block_bytes, size_t each, const MountOptions& options = {}) {
     block_ = block_bytes;
     make({.block_bytes = block_bytes});
-    ASSERT_TRUE(in_child([&] {
-      const auto wal = create("/wal", FileKind::log);
-      for (uint64_t i = 0; i < 20; ++i) {
-        ASSERT_OK(wal->append(pattern(each, i)));
-        ASSERT_OK(wal->sync());
-      }
-      die();
-    }, options));
+    ASSERT_TRUE(in_child(
+        [&] {
+          const auto wal = create("/wal", FileKind::log);
+          for (uint64_t i = 0; i < 20; ++i) {
+            ASSERT_OK(wal->append(pattern(each, i)));
+            ASSERT_OK(wal->sync());
+          }
+          die();
+        },
+        options));
     for (uint64_t i = 0; i < 20; ++i) {
       const auto piece = pattern(each, i);
       synced_.insert(synced_.end(), piece.begin(), piece.end());
@@ -80,7 +82,8 @@ TEST_F(LogEndTest, AHoleIsCorruptionAndCutsNothingShort) {
     const auto all = file->read(0, out);
     ASSERT_FALSE(all.has_value());
     EXPECT_EQ(all.error().code(), StatusCode::corruption);
-    EXPECT_NE(all.error().to_string().find("durable"), std::string::npos) << all.error().to_string();
+    EXPECT_NE(all.error().to_string().find("durable"), std::string::npos)
+        << all.error().to_string();
     // What is there can be read.
     const uint64_t behind = (hole + 1) * payload();
     const auto rest = file->read(behind, std::span(out).first(synced_.size() - behind));
@@ -89,7 +92,7 @@ TEST_F(LogEndTest, AHoleIsCorruptionAndCutsNothingShort) {
                            synced_.begin() + static_cast<ptrdiff_t>(behind)));
     file.reset();
     EXPECT_EQ(fs_->open("/wal", OpenMode::read_write).error().code(), StatusCode::corruption);
-    fs_->create("/other", FileKind::log, {}).value()->close().ok();   // the rest goes on
+    fs_->create("/other", FileKind::log, {}).value()->close().ok();  // the rest goes on
     unmount();
     const auto device = disk_->open();
     const auto report = FileSystem::check(*context_, *device);
@@ -161,7 +164,8 @@ class AlternatingTest : public LogEndTest {
     // The same contents on a device that promises less.
     auto narrow = std::make_unique<MemoryDisk>(MemoryDiskOptions{.block_bytes = 512});
     std::copy_n(disk_->contents(), disk_->options().bytes, narrow->contents());
-    const auto contents = std::vector<std::byte>(narrow->contents(), narrow->contents() + disk_->options().bytes);
+    const auto contents =
+        std::vector<std::byte>(narrow->contents(), narrow->contents() + disk_->options().bytes);
     disk_ = std::move(narrow);
     settle();
     block_ = 4096;
@@ -202,7 +206,8 @@ TEST_F(AlternatingTest, SyncedBytesSurviveEveryTearOfTheNextWrite) {
           ASSERT_OK(wal->sync());
           continue;
         }
-        // The last sync is torn: each write reaches the disk only in its first 512 bytes, then power goes.
+        // The last sync is torn: each write reaches the disk only in its first 512 bytes, then
+        // power goes.
         auto* disk = disk_.get();
         disk_->fail_if([disk](const Io& io) {
           if (io.op != Op::write) return false;

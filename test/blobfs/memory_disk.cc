@@ -75,7 +75,8 @@ class MemoryDevice final : public Device {
 MemoryDisk::MemoryDisk(const MemoryDiskOptions& options)
     : options_(options), blocks_(options.bytes / options.block_bytes) {
   map_bytes_ = 2 * options.bytes + blocks_ + 8192;
-  void* map = ::mmap(nullptr, map_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* map =
+      ::mmap(nullptr, map_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (map == MAP_FAILED) std::abort();
   contents_ = static_cast<std::byte*>(map);
   stable_ = contents_ + options.bytes;

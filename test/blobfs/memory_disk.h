@@ -1,8 +1,9 @@
 // MemoryDisk: a block device in memory shared with child processes, for tests of what survives.
 //
 // The contents outlive every Device opened on them and the death of a child process. Writes go to a
-// volatile cache (`contents`) and reach `stable` by flush or FUA; power_cut() throws away what did not.
-// Commands are counted; writes can be made to fail. Not for concurrent use by several processes.
+// volatile cache (`contents`) and reach `stable` by flush or FUA; power_cut() throws away what did
+// not. Commands are counted; writes can be made to fail. Not for concurrent use by several
+// processes.
 #pragma once
 
 #include <basalt/device.h>
@@ -61,7 +62,7 @@ class MemoryDisk {
   size_t map_bytes_ = 0;
   std::byte* contents_ = nullptr;
   std::byte* stable_ = nullptr;
-  std::byte* dirty_ = nullptr;   // a byte a block
+  std::byte* dirty_ = nullptr;  // a byte a block
   Counters* counters_ = nullptr;
 };
 

@@ -94,7 +94,8 @@ TEST_F(NamesTest, RefusalsSayWhy) {
       {"list nothing", fs_->list("/x").error(), StatusCode::not_found},
       {"sync nothing", fs_->sync_directory("/x"), StatusCode::not_found},
   };
-  for (const auto& c : cases) EXPECT_EQ(c.status.code(), c.code) << c.what << ": " << c.status.to_string();
+  for (const auto& c : cases)
+    EXPECT_EQ(c.status.code(), c.code) << c.what << ": " << c.status.to_string();
   EXPECT_EQ(fs_->create("/d", FileKind::table, {}).error().code(), StatusCode::is_a_directory);
   EXPECT_EQ(fs_->create("/f", FileKind::table, {.exclusive = true}).error().code(),
             StatusCode::already_exists);
@@ -146,7 +147,7 @@ TEST_F(NamesTest, RenameToItselfAndOntoAnEmptyDirectory) {
   write_file("/f", FileKind::table, pattern(10, 1));
   ASSERT_OK(fs_->rename("/f", "/f"));
   ASSERT_OK(fs_->link("/f", "/g"));
-  ASSERT_OK(fs_->rename("/f", "/g"));   // two names of one file: nothing happens
+  ASSERT_OK(fs_->rename("/f", "/g"));  // two names of one file: nothing happens
   EXPECT_EQ(names("/"), "f g");
   ASSERT_OK(fs_->make_directory("/d"));
   ASSERT_OK(fs_->make_directory("/e"));
@@ -184,7 +185,7 @@ TEST_F(NamesTest, ReplacingOneOfTwoNamesKeepsTheOther) {
   const auto one = pattern(300, 1), two = pattern(400, 2);
   write_file("/a", FileKind::table, one);
   ASSERT_OK(fs_->link("/a", "/b"));
-  write_file("/a", FileKind::table, two);   // a new file under the name
+  write_file("/a", FileKind::table, two);  // a new file under the name
   EXPECT_EQ(read_file("/a"), two);
   EXPECT_EQ(read_file("/b"), one);
   EXPECT_NE(fs_->stat("/a")->file_id, fs_->stat("/b")->file_id);

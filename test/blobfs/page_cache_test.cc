@@ -1,4 +1,5 @@
-// The page cache: hits give the bytes that went in, the bound holds, scans pass, changes are not outlived.
+// The page cache: hits give the bytes that went in, the bound holds, scans pass, changes are not
+// outlived.
 #include "blobfs/page_cache.h"
 
 #include <gtest/gtest.h>
@@ -65,7 +66,8 @@ TEST_F(PageCacheTest, TheBoundHolds) {
     EXPECT_GE(cache.capacity_pages() * 4096 * 10, bytes * 9);
     for (uint64_t page = 0; page < 4 * cache.capacity_pages(); ++page) put(cache, 1, page);
     uint64_t present = 0;
-    for (uint64_t page = 0; page < 4 * cache.capacity_pages(); ++page) present += cache.contains(1, page);
+    for (uint64_t page = 0; page < 4 * cache.capacity_pages(); ++page)
+      present += cache.contains(1, page);
     EXPECT_LE(present, cache.capacity_pages());
     EXPECT_GE(present * 10, cache.capacity_pages() * 9);
     EXPECT_TRUE(cache.check_invariants());

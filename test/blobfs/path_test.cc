@@ -10,9 +10,16 @@ TEST(Path, AcceptedPathsHaveOneSpelling) {
   const struct {
     std::string path, normal;
   } cases[] = {
-      {"/", "/"},           {"//", "/"},         {"/.", "/"},       {"/a", "/a"},
-      {"/a/", "/a"},        {"//a///b//", "/a/b"}, {"/./a/./b", "/a/b"}, {"/...", "/..."},
-      {"/a b/\xc3\xa4", "/a b/\xc3\xa4"}, {"/" + std::string(255, 'n'), "/" + std::string(255, 'n')},
+      {"/", "/"},
+      {"//", "/"},
+      {"/.", "/"},
+      {"/a", "/a"},
+      {"/a/", "/a"},
+      {"//a///b//", "/a/b"},
+      {"/./a/./b", "/a/b"},
+      {"/...", "/..."},
+      {"/a b/\xc3\xa4", "/a b/\xc3\xa4"},
+      {"/" + std::string(255, 'n'), "/" + std::string(255, 'n')},
   };
   for (const auto& c : cases) {
     const auto components = split_path(c.path);
@@ -22,8 +29,15 @@ TEST(Path, AcceptedPathsHaveOneSpelling) {
 }
 
 TEST(Path, RefusedPathsAreInvalidArguments) {
-  const std::string cases[] = {"", "a", "./a", "/..", "/a/..", "/a/../b", std::string("/a\0", 3),
-                               "/" + std::string(256, 'n'), "/" + std::string(4096, '/')};
+  const std::string cases[] = {"",
+                               "a",
+                               "./a",
+                               "/..",
+                               "/a/..",
+                               "/a/../b",
+                               std::string("/a\0", 3),
+                               "/" + std::string(256, 'n'),
+                               "/" + std::string(4096, '/')};
   for (const auto& path : cases) {
     const auto components = split_path(path);
     ASSERT_FALSE(components.has_value()) << path;

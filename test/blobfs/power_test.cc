@@ -1,6 +1,7 @@
-// Power loss: what sync() acknowledged is there, with name and size, whatever of the rest reached the disk.
-// Method: a child works like a database and is stopped at every one of its device writes; then a random part
-// of the unflushed blocks is lost, the boot id changes, and what the child had been promised is looked for.
+// Power loss: what sync() acknowledged is there, with name and size, whatever of the rest reached
+// the disk. Method: a child works like a database and is stopped at every one of its device writes;
+// then a random part of the unflushed blocks is lost, the boot id changes, and what the child had
+// been promised is looked for.
 #include "fixture.h"
 
 #include <sys/mman.h>
@@ -11,24 +12,28 @@ namespace basalt {
 namespace {
 
 struct Promised {
-  uint64_t wal_synced = 0;        // pieces of the present log
+  uint64_t wal_synced = 0;  // pieces of the present log
   uint64_t wal_number = 0;
-  uint64_t tables = 0;            // /t0 … are synced with their names
-  uint64_t current = 0;           // version CURRENT had when its directory was synced
-  uint64_t removed = 0;           // logs below this were removed and the removal synced
+  uint64_t tables = 0;   // /t0 … are synced with their names
+  uint64_t current = 0;  // version CURRENT had when its directory was synced
+  uint64_t removed = 0;  // logs below this were removed and the removal synced
   uint64_t finished = 0;
 };
 
 class PowerTest : public FsTest, public ::testing::WithParamInterface<uint32_t> {
  protected:
   PowerTest() {
-    promised_ = static_cast<Promised*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
-                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    promised_ = static_cast<Promised*>(
+        ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   }
   ~PowerTest() override { ::munmap(promised_, 4096); }
 
-  static std::vector<std::byte> wal_piece(uint64_t wal, uint64_t i) { return pattern(333, wal * 1000 + i); }
-  static std::vector<std::byte> table_bytes(uint64_t i) { return pattern(100000 + i * 777, 5000 + i); }
+  static std::vector<std::byte> wal_piece(uint64_t wal, uint64_t i) {
+    return pattern(333, wal * 1000 + i);
+  }
+  static std::vector<std::byte> table_bytes(uint64_t i) {
+    return pattern(100000 + i * 777, 5000 + i);
+  }
   static std::string wal_name(uint64_t n) { return "/db/wal" + std::to_string(n); }
 
   void work() {
@@ -83,7 +88,8 @@ class PowerTest : public FsTest, public ::testing::WithParamInterface<uint32_t> 
     }
     if (promised_->current > 0) {
       const auto found = read_file("/db/CURRENT");
-      EXPECT_TRUE(found == pattern(20, promised_->current) || found == pattern(20, promised_->current + 1));
+      EXPECT_TRUE(found == pattern(20, promised_->current) ||
+                  found == pattern(20, promised_->current + 1));
     }
     for (uint64_t i = 0; i < promised_->removed; ++i) EXPECT_FALSE(exists(wal_name(i)));
     // Anything else that is there can be read.
@@ -136,7 +142,7 @@ TEST_P(PowerTest, CutsDuringRecoveryLoseNothing) {
     ASSERT_TRUE(in_child([this] {
       const auto entries = fs_->list("/db");
       if (entries) {
-        for (const auto& entry : *entries) read_file("/db/" + entry.name);   // settles logs
+        for (const auto& entry : *entries) read_file("/db/" + entry.name);  // settles logs
       }
       fs_->sync_all().ok();
       promised_->finished = 1;

@@ -60,7 +60,8 @@ TEST(Readahead, FourScansBesideEachOther) {
       if (advice.begin < advice.end) ahead[stream] = advice.end;
     }
   }
-  for (uint64_t stream = 0; stream < 4; ++stream) EXPECT_GT(ahead[stream], (stream << 32) + 1000 * 4096);
+  for (uint64_t stream = 0; stream < 4; ++stream)
+    EXPECT_GT(ahead[stream], (stream << 32) + 1000 * 4096);
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 namespace basalt {
 namespace {
 
-class ReadsTest : public FsTest, public ::testing::WithParamInterface<std::tuple<FileKind, uint64_t>> {
+class ReadsTest : public FsTest,
+                  public ::testing::WithParamInterface<std::tuple<FileKind, uint64_t>> {
  protected:
   ReadsTest() {
     make({.block_bytes = 512});
@@ -77,7 +78,7 @@ TEST_P(ReadsTest, AnotherThreadMayWait) {
   AsyncRead read;
   read.offset = 100;
   read.buffer = out;
-  std::thread([&] { file_->start_read(read); }).join();   // its starter is gone
+  std::thread([&] { file_->start_read(read); }).join();  // its starter is gone
   AsyncRead* pointer = &read;
   std::thread([&] { EXPECT_OK(fs_->wait_reads({&pointer, 1}, 1)); }).join();
   EXPECT_TRUE(read.done);
@@ -143,7 +144,8 @@ TEST_P(ReadsTest, DeviceErrorsAreTold) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ReadsTest,
                          ::testing::Combine(::testing::Values(FileKind::table, FileKind::log),
-                                            ::testing::Values(uint64_t{0}, uint64_t{200000}, uint64_t{64} << 20)));
+                                            ::testing::Values(uint64_t{0}, uint64_t{200000},
+                                                              uint64_t{64} << 20)));
 
 }  // namespace
 }  // namespace basalt

@@ -1,5 +1,5 @@
-// Space: a full store refuses clearly and harms nothing, deleting makes room, metadata runs full as clean.
-// Method: small disks filled to the end.
+// Space: a full store refuses clearly and harms nothing, deleting makes room, metadata runs full as
+// clean. Method: small disks filled to the end.
 #include "fixture.h"
 
 namespace basalt {
@@ -38,7 +38,8 @@ TEST_P(SpaceTest, FillDeleteAndWriteAgain) {
       ASSERT_EQ(found.size(), 700000u);
       const auto expected = pattern(70000, i);
       for (size_t at = 0; at < found.size(); at += 70000) {
-        ASSERT_TRUE(std::equal(expected.begin(), expected.end(), found.begin() + static_cast<ptrdiff_t>(at)));
+        ASSERT_TRUE(std::equal(expected.begin(), expected.end(),
+                               found.begin() + static_cast<ptrdiff_t>(at)));
       }
     }
     if (round == 1) remount();
@@ -119,7 +120,8 @@ TEST_P(SpaceTest, TheNameSpaceRunsFullAndCanBeEmptied) {
 std::string kind_name(const ::testing::TestParamInfo<FileKind>& info) {
   return info.param == FileKind::table ? "Table" : "Log";
 }
-INSTANTIATE_TEST_SUITE_P(Kinds, SpaceTest, ::testing::Values(FileKind::table, FileKind::log), kind_name);
+INSTANTIATE_TEST_SUITE_P(Kinds, SpaceTest, ::testing::Values(FileKind::table, FileKind::log),
+                         kind_name);
 
 }  // namespace
 }  // namespace basalt

@@ -1,5 +1,5 @@
-// The shared-memory tail as a file: what is published is found, what is released is not, whatever binds it
-// must match, and damaged or hostile content is refused or left out, never believed.
+// The shared-memory tail as a file: what is published is found, what is released is not, whatever
+// binds it must match, and damaged or hostile content is refused or left out, never believed.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -59,7 +59,7 @@ TEST_F(TailTest, WhatWasPublishedIsFound) {
     const auto gone = tail->acquire(78, 0, {});
     tail->publish(*gone, 10);
     tail->release(*gone);
-    tail->acquire(79, 0, {});   // holds nothing
+    tail->acquire(79, 0, {});  // holds nothing
   }
   const auto image = TailImage::load(dir_, binding_);
   ASSERT_TRUE(image.has_value()) << image.error().to_string();
@@ -84,7 +84,7 @@ TEST_F(TailTest, TheRingWrapsAndForgetsWhatIsDurable) {
     bytes.resize(900 + ticket % 200);
     if (!tail->keep(blob::Ticket{ticket}, bytes)) {
       ++refused;
-      tail->durable(blob::Ticket{ticket});   // as the store does: commits and goes on
+      tail->durable(blob::Ticket{ticket});  // as the store does: commits and goes on
     }
   }
   EXPECT_GT(refused, 5u);
@@ -109,7 +109,8 @@ TEST_F(TailTest, TheBindingMustMatchInEverything) {
   other.boot_id.back() = 'x';
   EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
   other.boot_id.pop_back();
-  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare) << "a prefix";
+  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare)
+      << "a prefix";
   EXPECT_TRUE(TailImage::parse(content(), binding_).has_value());
   EXPECT_EQ(TailImage::load(dir_ + "/none", binding_).error().code(), StatusCode::not_found);
 }
@@ -125,7 +126,8 @@ TEST_F(TailTest, APredecessorIsNamedUntilItIsForgotten) {
 TEST_F(TailTest, ALivingOwnerKeepsItsTail) {
   const auto tail = create();
   EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::busy);
-  EXPECT_EQ(SharedTail::create(dir_, binding_, kMinTailBytes).error().code(), StatusCode::already_exists);
+  EXPECT_EQ(SharedTail::create(dir_, binding_, kMinTailBytes).error().code(),
+            StatusCode::already_exists);
 }
 
 TEST_F(TailTest, OnlyAFileOfOursIsRead) {
@@ -142,12 +144,14 @@ TEST_F(TailTest, OnlyAFileOfOursIsRead) {
   ::unlink(path.c_str());
   ASSERT_EQ(::symlink((dir_ + "/second").c_str(), path.c_str()), 0);
   EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
-  EXPECT_FALSE(SharedTail::create(dir_, binding_, kMinTailBytes).has_value()) << "no following of links";
+  EXPECT_FALSE(SharedTail::create(dir_, binding_, kMinTailBytes).has_value())
+      << "no following of links";
 }
 
 TEST_F(TailTest, SizesHaveBounds) {
   EXPECT_EQ(SharedTail::create(dir_, binding_, 1000).error().code(), StatusCode::invalid_argument);
-  EXPECT_EQ(SharedTail::create(dir_ + "/none", binding_, kMinTailBytes).error().code(), StatusCode::not_found);
+  EXPECT_EQ(SharedTail::create(dir_ + "/none", binding_, kMinTailBytes).error().code(),
+            StatusCode::not_found);
   for (const uint64_t bytes : {kMinTailBytes, kMinTailBytes + 5000, uint64_t{32} << 20}) {
     const TailLayout layout = tail_layout(bytes);
     EXPECT_GT(layout.chunk_count, 0u);
@@ -171,7 +175,8 @@ TEST_F(TailTest, ChunksRunOutAndComeBack) {
 TEST_F(TailTest, DamageIsJudgedWithoutHarm) {
   {
     const auto tail = create();
-    for (uint64_t i = 1; i < 40; ++i) tail->keep(blob::Ticket{i}, bytes_of(std::string(i * 7, 'x')));
+    for (uint64_t i = 1; i < 40; ++i)
+      tail->keep(blob::Ticket{i}, bytes_of(std::string(i * 7, 'x')));
     for (uint64_t i = 1; i < 5; ++i) tail->publish(*tail->acquire(i, i * 100, {}), i * 100 + i * 9);
   }
   const auto good = content();
@@ -182,7 +187,8 @@ TEST_F(TailTest, DamageIsJudgedWithoutHarm) {
     auto bad = good;
     for (uint64_t n = 1 + random() % 4; n > 0; --n) {
       // Header, counters, ring and table; the chunks' bytes mean nothing here.
-      const uint64_t places[] = {random() % 200, kRingHeadOffset + random() % 8, kRingTailOffset + random() % 8,
+      const uint64_t places[] = {random() % 200, kRingHeadOffset + random() % 8,
+                                 kRingTailOffset + random() % 8,
                                  layout.ring_offset + random() % 6000,
                                  layout.table_offset + random() % (layout.chunk_count * 32)};
       bad[places[random() % 5]] = static_cast<std::byte>(random());
@@ -247,7 +253,8 @@ TEST_F(TailTest, BehindAPrivatePieceAllArePrivate) {
   ASSERT_TRUE(tail.add_piece(0, AppendTail::Memory::any));
   tail.append(std::vector<std::byte>(1000));
   shared->release(slots[0]);
-  EXPECT_FALSE(tail.add_piece(1000, AppendTail::Memory::shared)) << "it would be replayed with a gap";
+  EXPECT_FALSE(tail.add_piece(1000, AppendTail::Memory::shared))
+      << "it would be replayed with a gap";
   ASSERT_TRUE(tail.add_piece(1000, AppendTail::Memory::any));
   EXPECT_TRUE(tail.has_private());
 }

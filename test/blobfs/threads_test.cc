@@ -30,7 +30,8 @@ TEST_P(ThreadsTest, FilesOfTheirOwn) {
       const auto bytes = pattern(1000 + static_cast<size_t>(round) * 37777, me * 100 + round);
       const auto file = create(path, (me + round) % 2 ? FileKind::log : FileKind::table);
       for (size_t at = 0; at < bytes.size(); at += 10000) {
-        ASSERT_OK(file->append(std::span(bytes).subspan(at, std::min<size_t>(10000, bytes.size() - at))));
+        ASSERT_OK(
+            file->append(std::span(bytes).subspan(at, std::min<size_t>(10000, bytes.size() - at))));
         if (at % 30000 == 0) ASSERT_OK(file->flush());
       }
       if (round % 2) ASSERT_OK(file->sync());
@@ -57,7 +58,8 @@ TEST_P(ThreadsTest, SyncsAndReadsBesideAnAppend) {
       if (me == 0) {
         std::mt19937 random(1);
         while (appended.load() < bytes.size()) {
-          const size_t count = std::min<size_t>(1 + random() % 5000, bytes.size() - appended.load());
+          const size_t count =
+              std::min<size_t>(1 + random() % 5000, bytes.size() - appended.load());
           ASSERT_OK(file->append(std::span(bytes).subspan(appended.load(), count)));
           appended.fetch_add(count);
           if (random() % 10 == 0) ASSERT_OK(file->flush());
@@ -92,7 +94,8 @@ TEST_P(ThreadsTest, NamesInOneDirectory) {
   run(6, [&](int me) {
     std::mt19937 random(me);
     for (int i = 0; i < 150; ++i) {
-      const std::string a = "/n" + std::to_string(random() % 8), b = "/n" + std::to_string(random() % 8);
+      const std::string a = "/n" + std::to_string(random() % 8),
+                        b = "/n" + std::to_string(random() % 8);
       switch (random() % 6) {
         case 0: {
           auto file = fs_->create(a, random() % 2 ? FileKind::log : FileKind::table, {});
@@ -107,9 +110,7 @@ TEST_P(ThreadsTest, NamesInOneDirectory) {
           if (file) read_all(**file);
           break;
         }
-        default:
-          fs_->stat(a).has_value();
-          ASSERT_OK(fs_->sync_directory("/"));
+        default: fs_->stat(a).has_value(); ASSERT_OK(fs_->sync_directory("/"));
       }
     }
   });
@@ -157,7 +158,8 @@ TEST_P(ThreadsTest, AsynchronousReadsBesideChanges) {
 }
 
 INSTANTIATE_TEST_SUITE_P(FlushTo, ThreadsTest,
-                         ::testing::Values(MountOptions::FlushTo::shared_memory, MountOptions::FlushTo::device));
+                         ::testing::Values(MountOptions::FlushTo::shared_memory,
+                                           MountOptions::FlushTo::device));
 
 }  // namespace
 }  // namespace basalt

@@ -1,10 +1,11 @@
-// Damage to a closed store, block by block: it opens with everything right (and says what was damaged), or
-// says clearly what is broken; a log is never cut short in silence; nothing crashes; `check` reports every
-// damaged block that holds something.
+// Damage to a closed store, block by block: it opens with everything right (and says what was
+// damaged), or says clearly what is broken; a log is never cut short in silence; nothing crashes;
+// `check` reports every damaged block that holds something.
 //
-// What holds something is taken from the undamaged store: what check() reads, outside the journal (a closed
-// store's journal is empty) and apart from the zeros behind the end of a log. Damaged data of tables is not detected here, that is for the
-// database's own checksums, but the damage stays where it is.
+// What holds something is taken from the undamaged store: what check() reads, outside the journal
+// (a closed store's journal is empty) and apart from the zeros behind the end of a log. Damaged
+// data of tables is not detected here, that is for the database's own checksums, but the damage
+// stays where it is.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -46,12 +47,12 @@ void put(FileSystem& fs, const std::string& path, FileKind kind, uint64_t number
   must((*file)->close());
 }
 
-// A store with files of both kinds, made in several mounts, so that both superblocks and pages of several
-// checkpoints are there. Built once, shared by the tests.
+// A store with files of both kinds, made in several mounts, so that both superblocks and pages of
+// several checkpoints are there. Built once, shared by the tests.
 struct Store {
   sim::SimImage image{0};
   FoundTree files;
-  std::set<uint64_t> checked;   // blocks that check() reads, outside the journal
+  std::set<uint64_t> checked;  // blocks that check() reads, outside the journal
   // Whether any byte of the range counts.
   bool holds_something(uint64_t offset, uint64_t length) const;
 };
@@ -163,7 +164,7 @@ class Corruption : public testing::Test {
     damaged->corrupt(offset, length, kind, offset + 1);
     const auto changed = difference(bytes_at(store().image, offset, length),
                                     bytes_at(damaged->image(), offset, length));
-    if (!changed) return;   // the same bytes again are no damage
+    if (!changed) return;  // the same bytes again are no damage
     const bool counts =
         store().holds_something(offset + changed->first, changed->second - changed->first + 1);
     check(damaged->image(), counts);

@@ -1,6 +1,6 @@
-// The power goes after every device command of a few small scenarios, mount and unmount included, one
-// command after the other. For each moment several survivors are mounted and compared with the model: all
-// unflushed writes lost, all kept, and some subsets.
+// The power goes after every device command of a few small scenarios, mount and unmount included,
+// one command after the other. For each moment several survivors are mounted and compared with the
+// model: all unflushed writes lost, all kept, and some subsets.
 #include <gtest/gtest.h>
 
 #include "crash/machine.h"
@@ -31,7 +31,8 @@ void install_table(Session& session, Machine&) {
     const bool done =
         session.create("/s/" + name + ".sst", FileKind::table) &&
         session.append(session.files().back(), 70'000) && session.sync(session.files().back()) &&
-        session.close(session.files().back()) && session.create("/s/manifest" + name, FileKind::log) &&
+        session.close(session.files().back()) &&
+        session.create("/s/manifest" + name, FileKind::log) &&
         session.append(session.files().back(), 300) && session.sync(session.files().back()) &&
         session.close(session.files().back()) && session.create("/s/tmp", FileKind::table) &&
         session.append(session.files().back(), 16) && session.sync(session.files().back()) &&
@@ -62,7 +63,8 @@ void changed_in_place(Session& session, Machine&) {
       !session.truncate(session.files().back(), 60'000) ||
       !session.punch(session.files().back(), 3000, 20'000) ||
       !session.sync(session.files().back()) ||
-      !session.write(session.files().back(), 80'000, 1000) || !session.close(session.files().back())) {
+      !session.write(session.files().back(), 80'000, 1000) ||
+      !session.close(session.files().back())) {
     return;
   }
   if (!session.create("/s/log", FileKind::log) || !session.append(session.files().back(), 20'000) ||

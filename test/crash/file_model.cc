@@ -22,8 +22,8 @@ std::string around(std::string_view bytes, size_t at) {
   return "'" + printable(bytes.substr(from, 48)) + "'";
 }
 
-// Whether a table that once held `version` may have `byte` at `at`. A block is written whole, with zeros
-// behind the end: after an unsynced truncation they may be there while the old size is.
+// Whether a table that once held `version` may have `byte` at `at`. A block is written whole, with
+// zeros behind the end: after an unsynced truncation they may be there while the old size is.
 bool may_hold(std::string_view version, size_t at, char byte) {
   if (at < version.size()) return version[at] == byte;
   return byte == '\0' && at / kTableBlock == version.size() / kTableBlock;
@@ -71,8 +71,9 @@ void FileModel::flushed(Mark mark) {
 
 void FileModel::synced(Mark mark) {
   flushed(mark);
-  if (mark.version < base_) return;   // a later sync was faster
-  versions_.erase(versions_.begin(), versions_.begin() + static_cast<ptrdiff_t>(mark.version - base_));
+  if (mark.version < base_) return;  // a later sync was faster
+  versions_.erase(versions_.begin(),
+                  versions_.begin() + static_cast<ptrdiff_t>(mark.version - base_));
   base_ = mark.version;
   versions_[0].least = std::max(versions_[0].least, mark.size);
 }
@@ -120,9 +121,9 @@ std::string FileModel::explain_table(std::string_view found, size_t first,
            std::to_string(least) + " and " + std::to_string(most) + " B";
   }
   for (size_t at = first_difference(found, content()); at < found.size(); ++at) {
-    const bool known = std::any_of(
-        versions_.begin() + static_cast<ptrdiff_t>(first), versions_.end(),
-        [&](const Version& version) { return may_hold(version.bytes, at, found[at]); });
+    const bool known =
+        std::any_of(versions_.begin() + static_cast<ptrdiff_t>(first), versions_.end(),
+                    [&](const Version& version) { return may_hold(version.bytes, at, found[at]); });
     if (known) continue;
     return "a table of " + std::to_string(found.size()) + " B has at " + std::to_string(at) + " " +
            around(found, at) + ", newest version (" + std::to_string(content().size()) +

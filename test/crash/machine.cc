@@ -17,8 +17,8 @@ namespace basalt::crash {
 namespace {
 
 std::string make_base_dir() {
-  std::string path = (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::string(P_tmpdir)) +
-                     "/basalt-crash-XXXXXX";
+  std::string path =
+      (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::string(P_tmpdir)) + "/basalt-crash-XXXXXX";
   BASALT_CHECK(mkdtemp(path.data()) != nullptr, "a directory for simulated shared memory");
   return path;
 }
@@ -41,7 +41,7 @@ class Machine::Log final : public LogSink {
   }
 
  private:
-  Mutex mutex_;   // protects text_
+  Mutex mutex_;  // protects text_
   std::string text_;
 };
 
@@ -54,13 +54,15 @@ class Machine::SeededRandom final : public RandomSource {
   }
 
  private:
-  Mutex mutex_;   // protects random_
+  Mutex mutex_;  // protects random_
   sim::Random random_;
 };
 
 Machine::Machine(const MachineOptions& options)
-    : options_(options), disk_(std::make_shared<sim::SimDisk>(options.disk)),
-      base_dir_(make_base_dir()), log_(std::make_unique<Log>()),
+    : options_(options),
+      disk_(std::make_shared<sim::SimDisk>(options.disk)),
+      base_dir_(make_base_dir()),
+      log_(std::make_unique<Log>()),
       random_(std::make_unique<SeededRandom>(options.seed)) {
   shared_memory_dir_ = make_shared_memory_dir();
   boot(false);
@@ -103,7 +105,8 @@ Status Machine::format() {
 Status Machine::mount() { return mount(options_.mount); }
 
 Status Machine::mount(const MountOptions& options) {
-  BASALT_TRY_ASSIGN(fs_, FileSystem::mount(*context_, sim::open_sim_device(*context_, disk_), options));
+  BASALT_TRY_ASSIGN(fs_,
+                    FileSystem::mount(*context_, sim::open_sim_device(*context_, disk_), options));
   return {};
 }
 

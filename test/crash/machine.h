@@ -1,12 +1,15 @@
-// Machine: a simulated computer with one disk, on which a file system is formatted, mounted, and crashes.
+// Machine: a simulated computer with one disk, on which a file system is formatted, mounted, and
+// crashes.
 //
-// A machine boots with a boot id, a directory for shared memory and a Context of its own. A crash has
-// two steps. stop() ends the disk for the running stack (unless a cut_after() did so before), which then
-// fails at everything; the test destroys its files. restart() destroys what is left of the stack and
-// boots on what the crash left behind:
-// - power loss: a survivor of the disk, another boot id, and the shared memory either empty (as after a
+// A machine boots with a boot id, a directory for shared memory and a Context of its own. A crash
+// has two steps. stop() ends the disk for the running stack (unless a cut_after() did so before),
+// which then fails at everything; the test destroys its files. restart() destroys what is left of
+// the stack and boots on what the crash left behind:
+// - power loss: a survivor of the disk, another boot id, and the shared memory either empty (as
+// after a
 //   real power cut) or still there (a stale tail, which must not be replayed);
-// - process death: the same boot id, the shared memory as it was at the moment of the cut, and everything
+// - process death: the same boot id, the shared memory as it was at the moment of the cut, and
+// everything
 //   the disk had executed.
 // With Background::stepped the run depends on the seed alone, as long as the test uses one thread.
 #pragma once
@@ -28,7 +31,8 @@ enum class Background : uint8_t { stepped, thread };
 struct MachineOptions {
   sim::SimOptions disk;
   FormatOptions format;
-  MountOptions mount{.cache_bytes = 1 << 20, .metadata_cache_bytes = 1 << 20, .tail_bytes = 2 << 20};
+  MountOptions mount{
+      .cache_bytes = 1 << 20, .metadata_cache_bytes = 1 << 20, .tail_bytes = 2 << 20};
   Background background = Background::stepped;
   uint64_t seed = 1;
 };
@@ -76,7 +80,7 @@ class Machine {
   std::string base_dir_;
   std::string shared_memory_dir_;
   Crash crash_ = Crash::power_loss;
-  std::string dead_process_dir_;   // the shared memory at the moment of the cut
+  std::string dead_process_dir_;  // the shared memory at the moment of the cut
   unsigned directories_ = 0;
   unsigned boots_ = 0;
   std::unique_ptr<Log> log_;

@@ -1,6 +1,6 @@
-// A full store: operations fail with no_space and harm nothing, everything can be deleted, the space
-// comes back, also with a crash in between. Method: sessions that expect no_space on a small disk, compared
-// with their model after each phase.
+// A full store: operations fail with no_space and harm nothing, everything can be deleted, the
+// space comes back, also with a crash in between. Method: sessions that expect no_space on a small
+// disk, compared with their model after each phase.
 #include <gtest/gtest.h>
 
 #include "crash/machine.h"
@@ -28,8 +28,9 @@ class NoSpace : public testing::TestWithParam<FileKind> {
 
   std::unique_ptr<Session> session() {
     const auto disk = machine_->shared_disk();
-    return std::make_unique<Session>(machine_->fs(), *model_, [disk] { return disk->is_cut(); },
-                                     SessionOptions{.expect_no_space = true});
+    return std::make_unique<Session>(
+        machine_->fs(), *model_, [disk] { return disk->is_cut(); },
+        SessionOptions{.expect_no_space = true});
   }
 
   // Files of the kind until nothing more fits.

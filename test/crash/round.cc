@@ -1,6 +1,6 @@
-// See round.h. A round is: format; then per generation: histories until the crash, perhaps crashes during
-// recovery, comparison with the models, perhaps a clean unmount and check; at the end everything is
-// removed and the free space compared with that of the empty store.
+// See round.h. A round is: format; then per generation: histories until the crash, perhaps crashes
+// during recovery, comparison with the models, perhaps a clean unmount and check; at the end
+// everything is removed and the free space compared with that of the empty store.
 #include "crash/round.h"
 
 #include <cstdlib>
@@ -80,9 +80,9 @@ class Round {
     std::vector<std::unique_ptr<Session>> sessions;
     const auto disk = machine_.shared_disk();
     for (const auto& model : models_) {
-      sessions.push_back(std::make_unique<Session>(machine_.fs(), *model,
-                                                   [disk] { return disk->is_cut(); },
-                                                   SessionOptions{.crash = crash_}));
+      sessions.push_back(std::make_unique<Session>(
+          machine_.fs(), *model, [disk] { return disk->is_cut(); },
+          SessionOptions{.crash = crash_}));
     }
     if (sessions.size() == 1) {
       run_history(*sessions[0], random_.next(), true);
@@ -90,7 +90,8 @@ class Round {
       std::vector<Thread> threads;
       for (const auto& session : sessions) {
         const uint64_t seed = random_.next();
-        threads.emplace_back("history", [this, &session, seed] { run_history(*session, seed, false); });
+        threads.emplace_back("history",
+                             [this, &session, seed] { run_history(*session, seed, false); });
       }
       for (Thread& thread : threads) thread.join();
     }
@@ -98,8 +99,8 @@ class Round {
     result_.history.clear();
     for (const auto& session : sessions) {
       for (const std::string& what : session->problems()) result_.problems.push_back(what);
-      result_.history += "last operations below " + session->model().root() + ":\n" +
-                         session->recent();
+      result_.history +=
+          "last operations below " + session->model().root() + ":\n" + session->recent();
     }
     if (disk->counters().buffers_changed > 0) {
       problem(std::to_string(disk->counters().buffers_changed) +
@@ -133,7 +134,8 @@ class Round {
       const bool cut = machine_.disk().is_cut();
       result_.history += std::string(next == Crash::power_loss ? "power loss " : "process death ") +
                          (cut ? "during recovery: " + status.to_string() : "after recovery") + "\n";
-      if (!status.ok() && !cut) return good(status, "mount after " + std::to_string(tries) + " cuts");
+      if (!status.ok() && !cut)
+        return good(status, "mount after " + std::to_string(tries) + " cuts");
       if (cut) ++result_.cuts_in_recovery;
       machine_.stop();
       crash_ = next;
@@ -159,7 +161,8 @@ class Round {
       }
       for (const std::string& what : model->verify(*found, crash_, then)) {
         problem(std::string(crash_ == Crash::power_loss ? "after power loss: "
-                                                        : "after process death: ") + what);
+                                                        : "after process death: ") +
+                what);
       }
     }
   }
@@ -167,15 +170,15 @@ class Round {
   void pass_cleanly() {
     if (good(machine_.unmount(), "unmount") && check("the cleanly unmounted store") &&
         good(machine_.mount(), "mount after a clean unmount")) {
-      crash_ = Crash::process_death;   // nothing may be lost
+      crash_ = Crash::process_death;  // nothing may be lost
       compare(TreeModel::Then::look_only);
     }
   }
 
   void empty_it() {
     if (!good(remove_all(machine_.fs(), ""), "removing everything") ||
-        !good(machine_.unmount(), "unmount of the emptied store") ||
-        !check("the emptied store") || !good(machine_.mount(), "mount of the emptied store")) {
+        !good(machine_.unmount(), "unmount of the emptied store") || !check("the emptied store") ||
+        !good(machine_.mount(), "mount of the emptied store")) {
       return;
     }
     const uint64_t free_bytes = machine_.fs().space().free_bytes;
@@ -190,7 +193,7 @@ class Round {
   RoundResult result_;
   Machine machine_;
   std::vector<std::unique_ptr<TreeModel>> models_;
-  std::unique_ptr<sim::SimImage> crashed_;   // as it was before the last mount
+  std::unique_ptr<sim::SimImage> crashed_;  // as it was before the last mount
   Crash crash_ = Crash::power_loss;
   uint64_t empty_bytes_ = 0;
 };

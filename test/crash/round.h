@@ -1,4 +1,5 @@
-// One round of a crash test: a machine, some histories, crashes, recoveries, comparisons, all from a seed.
+// One round of a crash test: a machine, some histories, crashes, recoveries, comparisons, all from
+// a seed.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +12,12 @@ namespace basalt::crash {
 
 struct RoundOptions {
   uint64_t seed = 1;
-  unsigned threads = 1;            // each with a history below a directory of its own
-  unsigned generations = 3;        // crashes, each followed by recovery and comparison
-  unsigned steps = 250;            // operations per history and generation, unless cut short
-  bool power_loss = true;          // which crashes may happen
+  unsigned threads = 1;      // each with a history below a directory of its own
+  unsigned generations = 3;  // crashes, each followed by recovery and comparison
+  unsigned steps = 250;      // operations per history and generation, unless cut short
+  bool power_loss = true;    // which crashes may happen
   bool process_death = false;
-  bool ignore_flush = false;       // a dishonest disk
+  bool ignore_flush = false;  // a dishonest disk
 };
 
 struct RoundResult {

@@ -13,7 +13,9 @@ namespace {
 constexpr size_t kRecentOperations = 60;
 
 std::string number(uint64_t value) { return std::to_string(value); }
-std::string range(uint64_t offset, uint64_t length) { return number(offset) + "+" + number(length); }
+std::string range(uint64_t offset, uint64_t length) {
+  return number(offset) + "+" + number(length);
+}
 
 }  // namespace
 
@@ -33,8 +35,8 @@ std::string Session::recent() const {
 }
 
 bool Session::succeeded(const Status& status, const std::string& what) {
-  // What returns after the power has gone is a promise all the same. What returns after the process is
-  // dead was never heard by anybody.
+  // What returns after the power has gone is a promise all the same. What returns after the process
+  // is dead was never heard by anybody.
   const bool cut = is_cut_();
   if (status.ok() && (!cut || options_.crash == Crash::power_loss)) return true;
   if (cut) {
@@ -225,8 +227,9 @@ bool Session::read(Open& open, uint64_t offset, size_t length, Caching caching) 
   if (bytes == expected) return true;
   const size_t common = std::min(bytes.size(), expected.size());
   const auto differs = static_cast<size_t>(
-      std::mismatch(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(common),
-                    expected.begin()).first - bytes.begin());
+      std::mismatch(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(common), expected.begin())
+          .first -
+      bytes.begin());
   problems_.push_back("read " + open.path + " (file " + number(open.model->number()) + ", " +
                       number(content.size()) + " B) at " + number(offset) + ": " +
                       number(bytes.size()) + " B instead of " + number(expected.size()) +

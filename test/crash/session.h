@@ -1,9 +1,9 @@
 // Session: operations on a file system, mirrored in a TreeModel.
 //
-// Every operation tells the model before the file system, since one that fails when the disk goes may have
-// had its effect, and notes success afterwards. When the disk is gone the session stops; anything else
-// that goes wrong is kept in problems() and stops it too. One thread per session; several sessions may
-// share a file system, each below the root of its own model.
+// Every operation tells the model before the file system, since one that fails when the disk goes
+// may have had its effect, and notes success afterwards. When the disk is gone the session stops;
+// anything else that goes wrong is kept in problems() and stops it too. One thread per session;
+// several sessions may share a file system, each below the root of its own model.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -18,8 +18,8 @@
 namespace basalt::crash {
 
 struct SessionOptions {
-  Crash crash = Crash::power_loss;   // what is going to happen
-  bool expect_no_space = false;      // no_space is an answer, not a problem
+  Crash crash = Crash::power_loss;  // what is going to happen
+  bool expect_no_space = false;     // no_space is an answer, not a problem
 };
 
 class Session {
@@ -27,7 +27,7 @@ class Session {
   struct Open {
     std::unique_ptr<File> file;
     FilePtr model;
-    std::string path;   // as it was opened
+    std::string path;  // as it was opened
   };
 
   // `is_cut` tells that the disk is gone, so that errors are to be expected.
@@ -38,7 +38,7 @@ class Session {
   bool create(const std::string& path, FileKind kind, uint64_t preallocate_bytes = 0);
   bool open(const std::string& path);
   bool remove(const std::string& path);
-  bool rename(const std::string& from, const std::string& to);   // files and directories
+  bool rename(const std::string& from, const std::string& to);  // files and directories
   bool link(const std::string& existing, const std::string& created);
   bool make_directory(const std::string& path);
   bool remove_directory(const std::string& path);
@@ -58,8 +58,8 @@ class Session {
   bool start_writeback(Open& open);
   // Reads and compares with the model.
   bool read(Open& open, uint64_t offset, size_t length, Caching caching);
-  bool close(Open& open);   // removes it from files()
-  bool close_all();         // also when the session has stopped
+  bool close(Open& open);  // removes it from files()
+  bool close_all();        // also when the session has stopped
 
   bool stopped() const { return stopped_; }
   const std::vector<std::string>& problems() const { return problems_; }

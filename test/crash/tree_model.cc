@@ -17,9 +17,8 @@ bool is_below(const std::string& path, const std::string& directory) {
 }
 
 uint32_t count_links(const Tree& tree, const FilePtr& file) {
-  return static_cast<uint32_t>(
-      std::count_if(tree.begin(), tree.end(),
-                    [&](const auto& entry) { return entry.second.file == file; }));
+  return static_cast<uint32_t>(std::count_if(
+      tree.begin(), tree.end(), [&](const auto& entry) { return entry.second.file == file; }));
 }
 
 Result<std::string> read_all(FileSystem& fs, const std::string& path, sim::Random& random) {
@@ -60,9 +59,9 @@ Status find_below(FileSystem& fs, const std::string& directory, sim::Random& ran
       here.content = std::move(*content);
       BASALT_TRY_ASSIGN(here.info, fs.stat(path));
       if (here.info.size_bytes != here.content.size()) {
-        return Status(StatusCode::internal,
-                      path + ": stat says " + std::to_string(here.info.size_bytes) + ", read " +
-                          std::to_string(here.content.size()) + " B");
+        return Status(StatusCode::internal, path + ": stat says " +
+                                                std::to_string(here.info.size_bytes) + ", read " +
+                                                std::to_string(here.content.size()) + " B");
       }
     }
     found.emplace(path, std::move(here));
@@ -157,9 +156,8 @@ std::vector<std::string> TreeModel::verify(const FoundTree& found, Crash crash, 
   }
   if (problems.empty()) {
     problems.push_back("the names are none of the " + std::to_string(trees_.size() - oldest) +
-                       " legal trees; against the newest: " +
-                       explain_names(trees_.back(), found) + "; against the oldest: " +
-                       explain_names(trees_[oldest], found));
+                       " legal trees; against the newest: " + explain_names(trees_.back(), found) +
+                       "; against the oldest: " + explain_names(trees_[oldest], found));
   }
   return problems;
 }

@@ -1,8 +1,8 @@
 // Workload: a seeded random history of operations in a Session.
 //
-// step() does one operation below the model's root: create, append, write, flush, sync, truncate, punch,
-// close, reopen, remove, rename, link, directories, and reading back what is there. Same seed and same
-// answers, same history.
+// step() does one operation below the model's root: create, append, write, flush, sync, truncate,
+// punch, close, reopen, remove, rename, link, directories, and reading back what is there. Same
+// seed and same answers, same history.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct WorkloadOptions {
   uint64_t max_file_bytes = 200'000;
   size_t max_files = 24;
   size_t max_open = 6;
-  unsigned sync_percent = 12;   // of the operations on open files
+  unsigned sync_percent = 12;  // of the operations on open files
 };
 
 class Workload {

@@ -1,7 +1,8 @@
-// Goal: the validation of sealed blocks and the search for a log's end stay inside the bytes they are
-// given, and what they find is consistent: the end is no shorter than the blocks that prove it, the last
-// payload belongs to it. Method: the input is a run of 512-byte blocks; with a switch in the first byte,
-// headers get right identities and checksums, so that positions, lengths and epochs are judged.
+// Goal: the validation of sealed blocks and the search for a log's end stay inside the bytes they
+// are given, and what they find is consistent: the end is no shorter than the blocks that prove it,
+// the last payload belongs to it. Method: the input is a run of 512-byte blocks; with a switch in
+// the first byte, headers get right identities and checksums, so that positions, lengths and epochs
+// are judged.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -41,7 +42,9 @@ void repair(std::byte* block, const LogIdentity& log, uint64_t position) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 4) return 0;
-  LogIdentity log{.file_id = 17, .epoch = 1u + data[1] % 4, .journaled_length = data[2] * 7u,
+  LogIdentity log{.file_id = 17,
+                  .epoch = 1u + data[1] % 4,
+                  .journaled_length = data[2] * 7u,
                   .shape = {kBlock}};
   const bool repairs = data[0] & 1;
   std::vector<std::byte> bytes(size - 4);

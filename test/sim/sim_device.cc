@@ -44,7 +44,9 @@ class SimDevice final : public DeviceBase {
 class SimChannel final : public NativeChannel<SimChannel> {
  public:
   explicit SimChannel(SimDevice& device)
-      : NativeChannel(device), disk_(device.disk()), clock_(device.context().clock()),
+      : NativeChannel(device),
+        disk_(device.disk()),
+        clock_(device.context().clock()),
         random_(disk_.fork_random()) {}
 
   bool start(Io& command) noexcept {
@@ -60,13 +62,15 @@ class SimChannel final : public NativeChannel<SimChannel> {
       Running running;
       running.io = queued.io;
       running.execution = disk_.execute(*queued.io, queued.flush_point);
-      running.polls_left = static_cast<unsigned>(random_.below(disk_.options().max_delay_polls + 1));
+      running.polls_left =
+          static_cast<unsigned>(random_.below(disk_.options().max_delay_polls + 1));
       running.due = now() + disk_.options().latency;
       running_.push_back(running);
     }
   }
 
-  // Completes what is due. complete() may queue more, never execute it, so running_ only shrinks here.
+  // Completes what is due. complete() may queue more, never execute it, so running_ only shrinks
+  // here.
   void reap() noexcept {
     const Duration time = running_.empty() ? Duration{} : now();
     const bool cut = disk_.is_cut();

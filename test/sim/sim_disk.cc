@@ -304,10 +304,9 @@ StatusCode SimDisk::complete(const Io& io, const Execution& execution) {
   }
   if (execution.write == 0) return StatusCode::ok;
   // A flush may not have taken it: it was not complete. So it is still cached.
-  const auto write =
-      std::find_if(cache_.begin(), cache_.end(), [&](const CachedWrite& cached) {
-        return cached.sequence == execution.write;
-      });
+  const auto write = std::find_if(cache_.begin(), cache_.end(), [&](const CachedWrite& cached) {
+    return cached.sequence == execution.write;
+  });
   BASALT_CHECK(write != cache_.end(), "an incomplete write is cached");
   write->completed_at = ++completions_;
   if (!options_.volatile_cache || (io.flags.fua && !options_.ignore_flush)) {

@@ -1,14 +1,13 @@
 // SimDisk: a disk with a volatile write cache, in RAM, whose power can be cut.
 //
-// The disk keeps what a reader sees (`current`), what is on stable media (`durable`) and the writes in
-// between, in the order they were executed. A flush makes durable what had *completed* before it was
-// submitted, on any channel, and nothing more; a FUA write only itself. power_cut() freezes the disk: from
-// then on every command fails with device_removed and nothing is acknowledged any more. What a machine
-// would find after the cut is surviving_image(seed): the durable bytes plus any subset of the unflushed
-// writes, each possibly torn at the atomic unit. One frozen disk gives as many survivors as there are
-// seeds.
-// Invariants: a write that was durable never loses to an older one; `durable` changes only by
-// completions.
+// The disk keeps what a reader sees (`current`), what is on stable media (`durable`) and the writes
+// in between, in the order they were executed. A flush makes durable what had *completed* before it
+// was submitted, on any channel, and nothing more; a FUA write only itself. power_cut() freezes the
+// disk: from then on every command fails with device_removed and nothing is acknowledged any more.
+// What a machine would find after the cut is surviving_image(seed): the durable bytes plus any
+// subset of the unflushed writes, each possibly torn at the atomic unit. One frozen disk gives as
+// many survivors as there are seeds. Invariants: a write that was durable never loses to an older
+// one; `durable` changes only by completions.
 //
 // The device over it is in sim_device.h. Thread rules: every member may be called from any thread.
 #pragma once
@@ -37,7 +36,7 @@ struct SimOptions {
   uint32_t max_transfer_blocks = 0;  // largest command the disk takes; 0: any
   // Completion: each command waits for 0 … max_delay_polls further polls, in seeded random order.
   unsigned max_delay_polls = 2;
-  Duration latency{};                // and at least this long
+  Duration latency{};  // and at least this long
   uint64_t seed = 1;
 };
 
@@ -62,8 +61,8 @@ struct SimCounters {
 
 enum class Damage : uint8_t { flip_bit, zeros, garbage };
 
-// Commands of `ops` that touch the blocks fail with `status`, `times` times. A failing write leaves any
-// part of its bytes behind.
+// Commands of `ops` that touch the blocks fail with `status`, `times` times. A failing write leaves
+// any part of its bytes behind.
 struct SimFault {
   OpSet ops;
   Lba first;
@@ -77,18 +76,19 @@ class SimDisk {
   static constexpr uint64_t kNever = ~uint64_t{0};
 
   explicit SimDisk(const SimOptions& options);
-  SimDisk(const SimOptions& options, SimImage image);   // the image is durable
+  SimDisk(const SimOptions& options, SimImage image);  // the image is durable
 
   const SimOptions& options() const { return options_; }
   uint64_t block_count() const { return options_.size_bytes / options_.block_bytes; }
 
   // ---- Power
   void power_cut();
-  // Cuts the power when `commands` more media commands have been executed: the last of them is executed
-  // but never completes. kNever takes it back.
+  // Cuts the power when `commands` more media commands have been executed: the last of them is
+  // executed but never completes. kNever takes it back.
   void cut_after(uint64_t commands);
   bool is_cut() const;
-  // Runs once, at the moment of the cut, before any other command; must not call back into the disk.
+  // Runs once, at the moment of the cut, before any other command; must not call back into the
+  // disk.
   void on_cut(std::function<void()> action);
   // The disk after the cut. Seed 0 loses every unflushed write, seed 1 keeps all, others choose.
   std::shared_ptr<SimDisk> surviving_image(uint64_t seed) const;
@@ -117,8 +117,8 @@ class SimDisk {
   // ---- For the device
   // A command between its execution and its completion.
   struct Execution {
-    uint64_t write = 0;         // sequence of the cached write; 0: none
-    uint64_t flush_point = 0;   // completions a flush covers
+    uint64_t write = 0;        // sequence of the cached write; 0: none
+    uint64_t flush_point = 0;  // completions a flush covers
     uint32_t data_crc = 0;
     StatusCode status = StatusCode::ok;
   };
@@ -133,7 +133,7 @@ class SimDisk {
  private:
   struct CachedWrite {
     uint64_t sequence = 0;
-    uint64_t completed_at = 0;     // 0: not yet
+    uint64_t completed_at = 0;  // 0: not yet
     uint64_t first_block = 0;
     std::vector<std::byte> bytes;
     std::vector<bool> superseded;  // blocks that newer durable bytes have replaced; empty: none
@@ -153,10 +153,10 @@ class SimDisk {
   void count(const Io& io);
 
   const SimOptions options_;
-  mutable Mutex mutex_;   // protects everything below
+  mutable Mutex mutex_;  // protects everything below
   SimImage current_;
   SimImage durable_;
-  std::vector<CachedWrite> cache_;   // in order of execution
+  std::vector<CachedWrite> cache_;  // in order of execution
   std::vector<SimFault> faults_;
   std::vector<SimCommand> commands_;
   SimCounters counters_;

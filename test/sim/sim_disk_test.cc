@@ -111,7 +111,7 @@ TEST(SimDisk, AWriteTearsAtItsAtomicUnit) {
   write(wide, 0, 2, 'a');
   EXPECT_EQ(outcomes(wide, 0, 2), (Set{"..", "aa"}));
   SimDisk crossing(options);
-  write(crossing, 1, 2, 'a');   // not aligned to the unit: tears at its border
+  write(crossing, 1, 2, 'a');  // not aligned to the unit: tears at its border
   EXPECT_EQ(outcomes(crossing, 0, 4), (Set{"....", ".a..", "..a.", ".aa."}));
 }
 
@@ -125,8 +125,7 @@ TEST(SimDisk, AFlushCoversOnlyWhatHadCompletedWhenItWasSubmitted) {
   const uint64_t point = disk.flush_point();
   ASSERT_EQ(disk.complete(late.io, late_execution), StatusCode::ok);
   Command flush_command(Op::flush, 0, 0);
-  ASSERT_EQ(disk.complete(flush_command.io, disk.execute(flush_command.io, point)),
-            StatusCode::ok);
+  ASSERT_EQ(disk.complete(flush_command.io, disk.execute(flush_command.io, point)), StatusCode::ok);
   EXPECT_EQ(outcomes(disk, 0, 2), (Set{"a.", "ab"}));
 }
 
@@ -149,7 +148,7 @@ TEST(SimDisk, FuaMakesItsOwnWriteDurableAndNoOther) {
 
 TEST(SimDisk, DurableBytesNeverGiveWayToOlderOnes) {
   SimDisk disk(small());
-  Command old(Op::write, 0, 3, 'o');                // executed first, never completed
+  Command old(Op::write, 0, 3, 'o');  // executed first, never completed
   disk.execute(old.io, 0);
   write(disk, 1, 1, 'n', true);
   for (const std::string& outcome : outcomes(disk, 0, 3)) EXPECT_EQ(outcome[1], 'n') << outcome;
@@ -201,7 +200,7 @@ TEST(SimDisk, TheCutComesAfterTheGivenCommandWhichNeverCompletes) {
   SimDisk disk(small());
   disk.cut_after(3);
   write(disk, 0, 1, 'a');
-  content(disk, 0, 1);   // reads do not count
+  content(disk, 0, 1);  // reads do not count
   flush(disk);
   Command last(Op::write, 1, 1, 'b');
   EXPECT_EQ(finish(disk, last), StatusCode::device_removed);
@@ -260,7 +259,7 @@ TEST(SimDisk, InjectedErrorsHitTheirBlocksAndOpsAsOftenAsAsked) {
   Command after(Op::write, 15, 1, 'a');
   EXPECT_EQ(finish(disk, before), StatusCode::ok);
   EXPECT_EQ(finish(disk, into), StatusCode::io_error);
-  EXPECT_EQ(content(disk, 8, 2), "aa");   // reads are not hit
+  EXPECT_EQ(content(disk, 8, 2), "aa");  // reads are not hit
   EXPECT_EQ(finish(disk, after), StatusCode::ok);
   EXPECT_EQ(finish(disk, last), StatusCode::io_error);
   EXPECT_EQ(finish(disk, last), StatusCode::ok);

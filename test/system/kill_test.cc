@@ -319,7 +319,9 @@ int main(int argc, char** argv) {
   }
   std::mt19937_64 random(options.seed);
   Acknowledged acknowledged;
-  { Database created(options); }  // a kill while a store is made leaves no store; not the subject here
+  {
+    Database created(options);
+  }  // a kill while a store is made leaves no store; not the subject here
   for (unsigned round = 1; round <= options.rounds; ++round) {
     run_round(round, options, random, acknowledged);
   }

@@ -13,7 +13,7 @@ for tool in db_bench ldb sst_dump; do
 done
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
-cd "$directory"
+cd "$directory" || exit 1
 store="basalt://file:$directory/store.img?create=2G&cache=64M"
 uri="basalt://file:$directory/store.img"
 db=/data/db    # in the store; no such directory exists outside
