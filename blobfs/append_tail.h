@@ -1,11 +1,11 @@
 // AppendTail: the bytes at a file's end that are in memory, in pieces.
 //
-// A piece is a chunk of the shared-memory tail, or private memory when there is no such tail or all
-// its chunks are taken. Pieces follow each other without a gap; each begins at a multiple of
-// `capacity` past the first, so that no block of the file spans two. Bytes once added never change,
-// and a piece stays where it is until released: whoever has the writing role may use gathered spans
-// without the lock. Not synchronised: guarded by the inode's mutex, which also makes "private"
-// bytes known (a file with private pieces must write them to the device in flush()).
+// A piece is a chunk of the shared-memory tail, or private memory when there is no such tail or all its
+// chunks are taken. Pieces follow each other without a gap; each begins at a multiple of `capacity` past
+// the first, so that no block of the file spans two. Bytes once added never change, and a piece stays
+// where it is until released: whoever has the writing role may use gathered spans without the lock.
+// Not synchronised: guarded by the inode's mutex, which also makes "private" bytes known (a file with
+// private pieces must write them to the device in flush()).
 #pragma once
 
 #include "blobfs/shared_tail.h"
@@ -36,8 +36,8 @@ class AppendTail {
   bool has_room() const { return !pieces_.empty() && end() < begin_of_last() + capacity_; }
 
   enum class Memory : uint8_t { shared, any };
-  // A new piece whose first byte is the file's at `offset`; false when `shared` is wanted and no
-  // chunk is free. Bytes behind a private piece are private too: what is replayed must have no gap.
+  // A new piece whose first byte is the file's at `offset`; false when `shared` is wanted and no chunk
+  // is free. Bytes behind a private piece are private too: what is replayed must have no gap.
   bool add_piece(uint64_t offset, Memory memory);
   // Copies as much of `bytes` as fits into the last piece, publishes it, and returns the count.
   size_t append(std::span<const std::byte> bytes);

@@ -16,8 +16,8 @@ struct AsyncReads::Lane {
   unsigned outstanding = 0;  // reads, not Ios; guarded by mutex_
 };
 
-// A started read. Its Ios belong to the lane's channel until `left` is 0; `left` and `code` are
-// changed only by the lane's user.
+// A started read. Its Ios belong to the lane's channel until `left` is 0; `left` and `code` are changed
+// only by the lane's user.
 struct AsyncReads::Pending {
   struct Part {
     Io io;
@@ -97,8 +97,8 @@ AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
   }
 }
 
-// Builds and sends the Ios for [offset, offset + length) of the blob; false when nothing was sent
-// and the caller has to read by himself.
+// Builds and sends the Ios for [offset, offset + length) of the blob; false when nothing was sent and
+// the caller has to read by himself.
 bool AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length) {
   pending.token = blob.gate().enter();
   pending.blob = &blob;

@@ -1,12 +1,12 @@
 // AsyncReads: reads that are started now and finished by whoever waits for them.
 //
-// start() serves what is in memory at once and puts the rest on a channel of its own; the result is
-// handed over only inside wait() or cancel(), in the calling thread. Any thread may wait for any
-// read: channels are shared, and a channel is used by one thread at a time, who completes what he
-// finds for everybody and wakes those who wait. Reads hold their inode, so that its blob stays, and
-// its I/O gate, so that freed space is not reused under them. What is not a plain read of a table
-// on the device (logs, reads beside a truncation) is done in start(). Threads: any. `mutex_` guards
-// the channels' roles and every Pending's completion.
+// start() serves what is in memory at once and puts the rest on a channel of its own; the result is handed
+// over only inside wait() or cancel(), in the calling thread. Any thread may wait for any read: channels
+// are shared, and a channel is used by one thread at a time, who completes what he finds for everybody
+// and wakes those who wait. Reads hold their inode, so that its blob stays, and its I/O gate, so that freed
+// space is not reused under them.
+// What is not a plain read of a table on the device (logs, reads beside a truncation) is done in start().
+// Threads: any. `mutex_` guards the channels' roles and every Pending's completion.
 #pragma once
 
 #include "base/sync.h"

@@ -1,9 +1,8 @@
 // Verification and inspection of an unmounted file system: FileSystem::check and FileSystem::dump.
 //
-// On top of what the blob store verifies about itself: every catalog entry decodes, every name
-// leads to an inode of its kind and every inode is reached by as many names as it says, directories
-// form one tree, every file has a blob and every blob a file, and every byte of every log can be
-// read. Nothing is written.
+// On top of what the blob store verifies about itself: every catalog entry decodes, every name leads to an
+// inode of its kind and every inode is reached by as many names as it says, directories form one tree, every
+// file has a blob and every blob a file, and every byte of every log can be read. Nothing is written.
 #include "base/try.h"
 #include "blobfs/async_reads.h"
 #include "blobfs/core.h"

@@ -1,17 +1,16 @@
 // Core: what the rooms of one mounted file system share.
 //
-// Owned by the file system (file_system_impl.h) and handed to each room by reference; constant
-// while mounted except for the counters.
+// Owned by the file system (file_system_impl.h) and handed to each room by reference; constant while
+// mounted except for the counters.
 //
 // Lock order of the whole folder, outermost first:
 //   1. NameSpace::lock()      names; exclusive for changes
 //   2. InodeTable's mutex     which inodes are in memory
 //   3. OpenInode::mutex       one file's state; never two at a time
 //   4. leaves: SharedTail, PageCache shards, Readahead, AsyncReads; and the blob store's own locks
-// A file's `writing` role (open_inode.h) is taken under its mutex and held while the mutex is
-// released for I/O. Device I/O for files and waits for durability happen under none of 1-3, except:
-// changes to names and records apply transactions under 1 and 3, which may wait for the journal
-// when its keeper is full.
+// A file's `writing` role (open_inode.h) is taken under its mutex and held while the mutex is released for
+// I/O. Device I/O for files and waits for durability happen under none of 1-3, except: changes to names
+// and records apply transactions under 1 and 3, which may wait for the journal when its keeper is full.
 #pragma once
 
 #include <basalt/context.h>

@@ -1,8 +1,8 @@
 // FileHandle: what a caller holds of a file; checks what may be asked of it and hands on.
 //
-// Handles of one file share its OpenInode. The last handle open for writing that closes writes what
-// is in memory, makes the record exact and gives preallocated space back. Threads: any, as in
-// <basalt/file_system.h>.
+// Handles of one file share its OpenInode. The last handle open for writing that closes writes what is in
+// memory, makes the record exact and gives preallocated space back.
+// Threads: any, as in <basalt/file_system.h>.
 #pragma once
 
 #include "blobfs/async_reads.h"

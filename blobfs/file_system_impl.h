@@ -1,7 +1,8 @@
 // FileSystemImpl: a mounted file system; ties the rooms together.
 //
-// Owns the device, its claim, the blob store and what blobfs keeps in memory. Mounting and recovery
-// are in mount.cc, everything else in file_system.cc. Threads: any.
+// Owns the device, its claim, the blob store and what blobfs keeps in memory. Mounting and recovery are in
+// mount.cc, everything else in file_system.cc.
+// Threads: any.
 #pragma once
 
 #include <basalt/file_system.h>

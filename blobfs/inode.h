@@ -1,7 +1,7 @@
 // Inode and directory records as they stand in the store's catalog; twin of docs/format/names.md.
 //
-// Encoding and validated decoding of keys and values; pure functions. Keys hold big-endian
-// integers, so that catalog order is numeric; values little-endian.
+// Encoding and validated decoding of keys and values; pure functions. Keys hold big-endian integers,
+// so that catalog order is numeric; values little-endian.
 #pragma once
 
 #include <basalt/file_system.h>

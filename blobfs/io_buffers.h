@@ -1,8 +1,8 @@
 // IoBuffers: aligned buffers for transfers, kept for reuse.
 //
-// A buffer is taken for one operation and given back when its Lease ends. A few of each size are
-// kept in slots spread over the cores and exchanged without a lock; beyond those the heap serves.
-// Aligned to 4 KiB; the content is whatever it was.
+// A buffer is taken for one operation and given back when its Lease ends. A few of each size are kept
+// in slots spread over the cores and exchanged without a lock; beyond those the heap serves. Aligned to
+// 4 KiB; the content is whatever it was.
 #pragma once
 
 #include <array>

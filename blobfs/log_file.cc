@@ -15,8 +15,8 @@ constexpr uint64_t kMaxWriteBytes = 512 * 1024;
 
 enum class Durably : bool { no, yes };
 
-// A block larger than what the device writes in one piece: the acknowledged partial block is never
-// the one overwritten.
+// A block larger than what the device writes in one piece: the acknowledged partial block is never the
+// one overwritten.
 bool alternates(const Core& core, const OpenInode& inode) {
   return inode.shape.block_bytes > core.atomic_bytes;
 }
@@ -59,8 +59,8 @@ void wrote_up_to(OpenInode& inode, uint64_t end) {
   inode.publish_tail();
 }
 
-// The partial block on the device, of which a version is acknowledged, gets a newer version or
-// becomes full, as docs/format/log.md ("The partial tail") says.
+// The partial block on the device, of which a version is acknowledged, gets a newer version or becomes
+// full, as docs/format/log.md ("The partial tail") says.
 Status rewrite_alternating(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target) {
   const uint64_t block = inode.shape.block_of(inode.written);
   const uint64_t from = inode.shape.position_of(block);
@@ -204,6 +204,8 @@ Status close_log(Core& core, OpenInode& inode, MutexLock& lock) {
   const uint64_t size = inode.size.load();
   BASALT_TRY(write_log(core, inode, lock, size, WriteMode::all));
   BASALT_TRY(undo_displacement(core, inode, lock));
+  // The lock was let go while writing: the last name may have gone, and with it the record.
+  if (inode.unlinked) return {};
   blob::Transaction txn;
   txn.require_data_flush();
   InodeRecord record = inode.current_record(size);
@@ -234,8 +236,8 @@ Status truncate_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t leng
     txn.set_size(BlobId{inode.id}, round_up(used, kBlock));
     BASALT_TRY_ASSIGN(rest, free_beyond(core, inode, txn, used));
   }
-  // The chunks go first: replayed after this transaction they would bring the bytes back. Until it
-  // is applied the bytes are on the device, where the search for the end finds them.
+  // The chunks go first: replayed after this transaction they would bring the bytes back. Until it is
+  // applied the bytes are on the device, where the search for the end finds them.
   inode.tail.release_all();
   inode.publish_tail();
   if (!txn.empty()) {

@@ -22,9 +22,8 @@ Status reserve_log(Core& core, OpenInode& inode, uint64_t length);
 Status write_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target, WriteMode mode);
 Status sync_log(Core& core, OpenInode& inode);
 
-// Finds the end of a log that was not closed cleanly, on its first access; then makes the record
-// say it (where the store may be written). A log that lost synced bytes gets `damage` and keeps all
-// it has.
+// Finds the end of a log that was not closed cleanly, on its first access; then makes the record say it
+// (where the store may be written). A log that lost synced bytes gets `damage` and keeps all it has.
 Status find_log_end(Core& core, OpenInode& inode);
 
 // A new epoch for the next writes: at every open for writing. The mutex is held.

@@ -1,7 +1,7 @@
 // Validation of sealed blocks and the search for a log's end (docs/format/log.md).
 //
-// open_block() proves one block; LogEndSearch is fed a log's blocks in order and says where the
-// file ends and whether synced bytes are missing. Pure: no I/O, so that tests feed any bytes.
+// open_block() proves one block; LogEndSearch is fed a log's blocks in order and says where the file
+// ends and whether synced bytes are missing. Pure: no I/O, so that tests feed any bytes.
 #pragma once
 
 #include "blobfs/log_format.h"
@@ -28,8 +28,8 @@ struct OpenedBlock {
   uint32_t epoch = 0;
 };
 
-// The payload of `block` if it is a valid block of this log for `position`; nothing otherwise. A
-// block of an older epoch counts only up to the journaled length.
+// The payload of `block` if it is a valid block of this log for `position`; nothing otherwise. A block
+// of an older epoch counts only up to the journaled length.
 std::optional<OpenedBlock> open_block(const LogIdentity& log, uint64_t position,
                                       std::span<const std::byte> block);
 
@@ -38,8 +38,8 @@ class LogEndSearch {
   explicit LogEndSearch(const LogIdentity& log);
   // The block to begin with.
   uint64_t first_block() const { return first_block_; }
-  // Takes the next block in order, with the block after it (empty at the end of the space), in
-  // which another version of this one may lie.
+  // Takes the next block in order, with the block after it (empty at the end of the space), in which
+  // another version of this one may lie.
   void take(std::span<const std::byte> block, std::span<const std::byte> next);
 
   // Once every allocated block was taken:
@@ -51,8 +51,8 @@ class LogEndSearch {
   // A later valid block says that more was durable than was found, or the journaled length was not
   // reached.
   bool bytes_missing() const;
-  // The file length some block or the journal proves to have been durable, and the last byte any
-  // valid block beyond the end holds.
+  // The file length some block or the journal proves to have been durable, and the last byte any valid
+  // block beyond the end holds.
   uint64_t proven_durable() const { return proven_durable_; }
   uint64_t highest_end() const { return highest_end_; }
   uint64_t valid_blocks() const { return valid_blocks_; }

@@ -65,7 +65,7 @@ Status journal_end(Core& core, OpenInode& inode) {
   ++record.log_epoch;
   blob::Transaction txn;
   txn.require_data_flush();  // what was found may be in the device's cache only
-  txn.catalog_put(inode_key(inode.id), encode(record));
+  if (!inode.unlinked) txn.catalog_put(inode_key(inode.id), encode(record));
   const uint64_t used = inode.shape.blob_offset(inode.shape.block_count(size));
   txn.set_size(BlobId{inode.id}, round_up(used, kBlock));
   BASALT_TRY_ASSIGN(const blob::BlockRange rest, free_beyond(core, inode, txn, used));

@@ -1,11 +1,10 @@
-// Making and mounting a file system: opening the store, replaying a killed process's tail,
-// unmounting.
+// Making and mounting a file system: opening the store, replaying a killed process's tail, unmounting.
 //
-// Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this
-// boot and did not end cleanly, is read; a tail of our own is made; the store is taken over; the
-// kept transactions and the kept bytes are replayed and made durable, and only then is the old tail
-// removed. Killed at any point, the next mount finds what it needs: before the store is taken over
-// the old tail, after it ours, which names the old one as its predecessor.
+// Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this boot and
+// did not end cleanly, is read; a tail of our own is made; the store is taken over; the kept transactions
+// and the kept bytes are replayed and made durable, and only then is the old tail removed. Killed at any
+// point, the next mount finds what it needs: before the store is taken over the old tail, after it ours,
+// which names the old one as its predecessor.
 #include "base/check.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
@@ -58,8 +57,8 @@ std::unique_ptr<Device> FileSystemImpl::give_up() {
   inodes_.reset();
   reads_.reset();
   core_.reset();
-  // Nothing more is written, above all no clean end: what was kept stays for the next attempt, and
-  // so does our own tail, which holds what was replayed so far.
+  // Nothing more is written, above all no clean end: what was kept stays for the next attempt, and so
+  // does our own tail, which holds what was replayed so far.
   if (store_) store_->abandon();
   store_.reset();
   tail_.reset();

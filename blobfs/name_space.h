@@ -1,10 +1,11 @@
 // NameSpace: directories and names, kept in the store's catalog (docs/format/names.md).
 //
-// Every change is one transaction: it happens whole or not at all, whatever crashes. Nothing of the
-// tree is kept in memory; a lookup is a catalog lookup per component. Changes are made one at a
-// time under the exclusive side of `lock`, lookups share it. A file that loses its last name goes
-// to the store's orphan list in the same transaction; its blob is deleted when the last handle
-// closes (open_inode.h), or by the next mount. Threads: any.
+// Every change is one transaction: it happens whole or not at all, whatever crashes. Nothing of the tree is
+// kept in memory; a lookup is a catalog lookup per component. Changes are made one at a time under the
+// exclusive side of `lock`, lookups share it. A file that loses its last name goes to the store's orphan
+// list in the same transaction; its blob is deleted when the last handle closes (open_inode.h), or by the
+// next mount.
+// Threads: any.
 #pragma once
 
 #include "base/sync.h"
@@ -62,8 +63,7 @@ class NameSpace {
   Result<bool> is_below(uint64_t directory, uint64_t ancestor);
   // The directory's time follows a change in it.
   Status touch_directory(blob::Transaction& txn, uint64_t directory);
-  // Adds to `txn` that `inode`, whose mutex is held, loses a name; finish_unlink() once it is
-  // applied.
+  // Adds to `txn` that `inode`, whose mutex is held, loses a name; finish_unlink() once it is applied.
   void add_unlink(blob::Transaction& txn, const OpenInode& inode);
   void finish_unlink(OpenInode& inode);
   Status apply(blob::Transaction& txn, blob::Ticket& ticket);

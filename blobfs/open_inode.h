@@ -1,15 +1,12 @@
-// OpenInode: a file as it stands in memory, one per file however many handles; and the table of
-// them.
+// OpenInode: a file as it stands in memory, one per file however many handles; and the table of them.
 //
-// All handles of a file share its OpenInode: the record as last applied to the catalog, the bytes
-// at its end that are still in memory, how far the device has them, and the first error. An
-// OpenInode lives while somebody holds an InodeRef; the last reference to a file without names
-// deletes its blob.
+// All handles of a file share its OpenInode: the record as last applied to the catalog, the bytes at its
+// end that are still in memory, how far the device has them, and the first error. An OpenInode lives while
+// somebody holds an InodeRef; the last reference to a file without names deletes its blob.
 //
-// The writing role. `writing` is taken under the mutex by whoever writes the file's data to the
-// device (write-behind, sync, truncate, …) and kept while the mutex is released for the I/O: there
-// is one writer per file at a time, appends go on beside it. `changed` tells that the role is free
-// again.
+// The writing role. `writing` is taken under the mutex by whoever writes the file's data to the device
+// (write-behind, sync, truncate, …) and kept while the mutex is released for the I/O: there is one writer per
+// file at a time, appends go on beside it. `changed` tells that the role is free again.
 //
 // Invariants (check_invariants): written <= size; tail empty or tail.end() == size and
 // tail.begin() <= written; tail_begin == (tail empty ? size : tail.begin()).
@@ -138,8 +135,8 @@ class InodeTable {
   explicit InodeTable(Core& core) : core_(core) {}
   ~InodeTable();
 
-  // The inode in memory, or loaded from the catalog. The caller keeps its names from going
-  // meanwhile (names lock), so that a file without names is not found again.
+  // The inode in memory, or loaded from the catalog. The caller keeps its names from going meanwhile
+  // (names lock), so that a file without names is not found again.
   Result<InodeRef> acquire(uint64_t id);
   // A file just made: not in the catalog yet.
   InodeRef adopt(uint64_t id, const InodeRecord& record);

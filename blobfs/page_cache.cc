@@ -133,8 +133,8 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
     const uint64_t group_end = (page / kGroupPages + 1) * kGroupPages;
     Shard& shard = shard_of(file_id, page);
     const MutexLock lock(shard.mutex);
-    // Under the shard's lock: an erase() that follows the change of generation sees this page, or
-    // this sees the new generation.
+    // Under the shard's lock: an erase() that follows the change of generation sees this page, or this
+    // sees the new generation.
     if (generation.load(std::memory_order_acquire) != expected) return;
     for (; page < group_end && bytes.size() >= kPageBytes;
          ++page, bytes = bytes.subspan(kPageBytes)) {

@@ -1,15 +1,16 @@
 // PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
 //
-// The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a
-// read mostly meets one shard, and each shard has its own lock, held for a lookup and the copy of a
-// page. Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit
-// (up to 3), the hand takes credit away and evicts what has none. A scan therefore passes through
-// without pushing out what is read again. Memory is touched as it fills.
+// The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
+// mostly meets one shard, and each shard has its own lock, held for a lookup and the copy of a page.
+// Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
+// hand takes credit away and evicts what has none. A scan therefore passes through without pushing out
+// what is read again. Memory is touched as it fills.
 //
-// Consistency. Whoever changes bytes on the device that may be cached calls `CacheKey::generation`
-// + 1 and erase() before and after the change; a reader notes the generation before it reads the
-// device and insert() refuses the page if it has changed. File ids are never reused, so a page left
-// behind by a deleted file is only garbage. Threads: any.
+// Consistency. Whoever changes bytes on the device that may be cached calls `CacheKey::generation` + 1
+// and erase() before and after the change; a reader notes the generation before it reads the device and
+// insert() refuses the page if it has changed. File ids are never reused, so a page left behind by a
+// deleted file is only garbage.
+// Threads: any.
 #pragma once
 
 #include "base/sync.h"
@@ -39,12 +40,11 @@ class PageCache {
     reuse,  // a read that may come again
     scan,   // part of a scan: no credit
   };
-  // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the
-  // count.
+  // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count.
   size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
   bool contains(uint64_t file_id, uint64_t page);
-  // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already
-  // there are overwritten.
+  // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already there
+  // are overwritten.
   void insert(uint64_t file_id, uint64_t page, std::span<const std::byte> bytes,
               const std::atomic<uint64_t>& generation, uint64_t expected);
   // Drops pages [first, first + count).

@@ -18,8 +18,7 @@ inline constexpr size_t kMaxNameBytes = 255;
 
 using PathComponents = std::vector<std::string_view>;
 
-// The components from the root down; empty for the root itself. invalid_argument says what is
-// wrong.
+// The components from the root down; empty for the root itself. invalid_argument says what is wrong.
 Result<PathComponents> split_path(std::string_view path);
 
 // The one spelling of a path: "/" or "/a/b".

@@ -1,9 +1,9 @@
 // Readahead: notices that a file is read from front to back and says how far to read ahead.
 //
-// RocksDB reads compaction inputs in pieces of about 4 KiB; what turns these into large reads is
-// here. A few streams are followed per file, so that several scans of one file do not hide each
-// other. A stream is believed after three reads that follow each other (at once where sequential
-// access was announced); its window starts at 256 KiB and doubles to 2 MiB.
+// RocksDB reads compaction inputs in pieces of about 4 KiB; what turns these into large reads is here. A
+// few streams are followed per file, so that several scans of one file do not hide each other. A stream is
+// believed after three reads that follow each other (at once where sequential access was announced); its
+// window starts at 256 KiB and doubles to 2 MiB.
 //
 // Threads: any. The slots are guarded by a lock that is only tried: a contended note is left out.
 #pragma once

@@ -81,8 +81,7 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     ::unlink(path.c_str());
     return error(tail_error(path, bytes, call, code));
   };
-  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail
-  // over.
+  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail over.
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return fail("flock", errno);
   if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(layout.file_bytes)); code != 0) {
     return fail("posix_fallocate", code);

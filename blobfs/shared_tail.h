@@ -1,14 +1,12 @@
 // SharedTail: memory that outlives the process, for bytes and transactions not yet on the device.
 //
-// The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of
-// transactions (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is
-// published here is found by the next mount on the same boot (tail_replay.h). All pages are
-// reserved at creation, so no later store can fail. Nothing is ever read back from the mapping:
-// bookkeeping is the process's own.
+// The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of transactions
+// (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is published here is
+// found by the next mount on the same boot (tail_replay.h). All pages are reserved at creation, so no
+// later store can fail. Nothing is ever read back from the mapping: bookkeeping is the process's own.
 //
-// Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for
-// a few instructions (keep() also copies the transaction). The bytes of a chunk belong to its
-// holder.
+// Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for a few
+// instructions (keep() also copies the transaction). The bytes of a chunk belong to its holder.
 #pragma once
 
 #include <basalt/status.h>
@@ -47,8 +45,8 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   ~SharedTail() override;  // leaves the file
 
   using Slot = uint32_t;
-  // A chunk for bytes of `file_id` from `offset` on, the one behind `after` in memory if that is
-  // free. Nothing when all are taken.
+  // A chunk for bytes of `file_id` from `offset` on, the one behind `after` in memory if that is free.
+  // Nothing when all are taken.
   std::optional<Slot> acquire(uint64_t file_id, uint64_t offset, std::optional<Slot> after);
   std::byte* bytes(Slot slot) const {
     return map_ + layout_.chunks_offset + slot * kTailChunkBytes;

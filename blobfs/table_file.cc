@@ -17,8 +17,7 @@ namespace {
 constexpr uint64_t kMinStep = 64 * 1024;
 constexpr uint64_t kMaxWriteBytes = uint64_t{1} << 20;
 
-// Writes whole blocks at `offset`; the mutex is released meanwhile. Fresh bytes stay in the page
-// cache.
+// Writes whole blocks at `offset`; the mutex is released meanwhile. Fresh bytes stay in the page cache.
 Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset,
                     std::span<const std::byte> bytes) {
   const blob::Ticket cut = std::exchange(inode.cut_ticket, {});
@@ -102,8 +101,8 @@ Status extend_with_zeros(Core& core, OpenInode& inode, MutexLock& lock, uint64_t
   return {};
 }
 
-// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for
-// reads that use space it is about to free, and whoever polls them may be waiting for us.
+// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for reads
+// that use space it is about to free, and whoever polls them may be waiting for us.
 void wait_for_reads(Core& core, OpenInode& inode, MutexLock& lock) {
   inode.no_async = true;
   lock.unlock();
@@ -130,8 +129,7 @@ Status write_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t targe
     const uint64_t from = round_down(inode.written, kBlock);
     const bool with_rest = mode != WriteMode::full_blocks && target % kBlock != 0;
     if (with_rest && target - from <= IoBuffers::kSmallBytes) {
-      // One write for the last blocks and the partial one, from a copy: bytes may be appended
-      // meanwhile.
+      // One write for the last blocks and the partial one, from a copy: bytes may be appended meanwhile.
       const IoBuffers::Lease buffer = core.buffers.take(round_up(target - from, kBlock));
       const auto bytes = buffer.first(round_up(target - from, kBlock));
       inode.tail.copy_out(from, bytes.first(target - from));

@@ -1,8 +1,8 @@
 // The shared-memory tail as it lies in its file; twin of docs/format/tail.md.
 //
-// Host byte order would do (the file never leaves the machine), but little-endian fields keep one
-// habit. The words at the k…Offset places and the chunk table are written while the store is open,
-// each by one atomic store; everything else once, before the tail is used.
+// Host byte order would do (the file never leaves the machine), but little-endian fields keep one habit.
+// The words at the k…Offset places and the chunk table are written while the store is open, each by one atomic
+// store; everything else once, before the tail is used.
 #pragma once
 
 #include "base/endian.h"
@@ -43,8 +43,7 @@ inline constexpr uint64_t kRingHeadOffset = 1024;
 inline constexpr uint64_t kRingTailOffset = 2048;
 inline constexpr uint64_t kPredecessorOffset = 3072;  // 1: `predecessor` is to be replayed first
 
-// Before the bytes of each kept transaction; the whole is padded to 8 bytes and wraps at
-// ring_bytes.
+// Before the bytes of each kept transaction; the whole is padded to 8 bytes and wraps at ring_bytes.
 struct TailEntryHeader {
   le64 ticket;
   le32 length;

@@ -1,10 +1,9 @@
 // Replaying a shared-memory tail that a killed process left (docs/format/tail.md).
 //
-// TailImage is a tail read into private memory and checked as foreign bytes: whatever it held,
-// parse() yields either a reason to refuse it or entries whose every length and offset lies within
-// bounds. What they say is then judged against the store: the store validates transactions,
-// replay_tails() the chunks. Pure but for load(); used before the file system is handed out, by one
-// thread.
+// TailImage is a tail read into private memory and checked as foreign bytes: whatever it held, parse()
+// yields either a reason to refuse it or entries whose every length and offset lies within bounds. What they
+// say is then judged against the store: the store validates transactions, replay_tails() the chunks.
+// Pure but for load(); used before the file system is handed out, by one thread.
 #pragma once
 
 #include <basalt/status.h>
@@ -35,8 +34,8 @@ class TailImage {
  public:
   // Checks `content` and takes it over. `wanted` must match in everything but the predecessor.
   static Result<TailImage> parse(std::vector<std::byte> content, const TailBinding& wanted);
-  // Reads the file a binding names; not_found when there is none, permission_denied when it is not
-  // ours (owner, mode, links, kind), busy when its owner lives.
+  // Reads the file a binding names; not_found when there is none, permission_denied when it is not ours
+  // (owner, mode, links, kind), busy when its owner lives.
   static Result<TailImage> load(const std::string& directory, const TailBinding& wanted);
 
   // Removes the file a binding names, unless its owner lives or it is not ours.

@@ -1,8 +1,7 @@
 // Appending, and the dispatch of writing out: what log and table files have in common.
 //
-// append_bytes() copies into the file's tail in memory and sees to it that the tail stays bounded:
-// from kWriteBehind bytes on a background task writes, from kMaxPending on the appender itself
-// does.
+// append_bytes() copies into the file's tail in memory and sees to it that the tail stays bounded: from
+// kWriteBehind bytes on a background task writes, from kMaxPending on the appender itself does.
 #pragma once
 
 #include "blobfs/open_inode.h"
@@ -17,9 +16,9 @@ enum class WriteMode : uint8_t {
   durable,      // everything, on stable media (logs; tables get there by their transaction)
 };
 
-// Writes the file's bytes below `target` to the device; tables also record them, so that their
-// memory is free again. The caller holds the mutex by `lock` and the writing role; the mutex is
-// released meanwhile. A device error is remembered in the inode.
+// Writes the file's bytes below `target` to the device; tables also record them, so that their memory
+// is free again. The caller holds the mutex by `lock` and the writing role; the mutex is released
+// meanwhile. A device error is remembered in the inode.
 Status write_out(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target, WriteMode mode);
 
 // Appends, once space for `bytes` was reserved. The mutex is held.

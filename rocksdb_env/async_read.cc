@@ -1,5 +1,5 @@
-// A Handle is an AsyncRead together with RocksDB's callback. RocksDB owns it through the deleter;
-// the store fills it only inside wait_reads() and cancel_read(), so no lock is needed.
+// A Handle is an AsyncRead together with RocksDB's callback. RocksDB owns it through the deleter; the
+// store fills it only inside wait_reads() and cancel_read(), so no lock is needed.
 #include "rocksdb_env/async_read.h"
 
 #include <utility>

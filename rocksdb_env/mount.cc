@@ -1,6 +1,5 @@
 // The table of mounts, and how a store is opened or created for it. The table's lock is never held
-// while a device is opened, a store mounted or unmounted: an empty entry keeps others waiting
-// instead.
+// while a device is opened, a store mounted or unmounted: an empty entry keeps others waiting instead.
 #include "rocksdb_env/mount.h"
 
 #include <basalt/context.h>
@@ -113,18 +112,32 @@ Result<std::unique_ptr<Device>> open(Context& context, const StoreUri& uri) {
   return device;
 }
 
-// Formats the device unless it holds a store. With force= what is overwritten is foreign data only:
-// the caller has tried to mount, and there is no store.
-Status create_store(Context& context, const StoreUri& uri) {
-  BASALT_TRY_ASSIGN(auto device, open(context, uri));
-  FormatOptions options;
-  options.force = uri.force;
-  return FileSystem::format(context, *device, options);
-}
-
 Result<std::unique_ptr<FileSystem>> mount_store(Context& context, const StoreUri& uri) {
   BASALT_TRY_ASSIGN(auto device, open(context, uri));
   return FileSystem::mount(context, std::move(device), uri.mount_options());
+}
+
+// Formats the device and mounts what it made, without letting go of the device.
+Result<std::unique_ptr<FileSystem>> create_store(Context& context, const StoreUri& uri,
+                                                 bool force) {
+  BASALT_TRY_ASSIGN(auto device, open(context, uri));
+  FormatOptions options;
+  options.force = force;
+  BASALT_TRY(FileSystem::format(context, *device, options));
+  return FileSystem::mount(context, std::move(device), uri.mount_options());
+}
+
+// A store that is there is mounted, whatever the keys say. Without one, a device that holds
+// something known is formatted with force= only, and only after a second look: another process may
+// have been faster than we.
+Result<std::unique_ptr<FileSystem>> mount_or_create(Context& context, const StoreUri& uri) {
+  auto store = mount_store(context, uri);
+  if (store || store.error().code() != StatusCode::not_found || !uri.create_bytes) return store;
+  auto created = create_store(context, uri, false);
+  if (created || created.error().code() != StatusCode::already_exists) return created;
+  store = mount_store(context, uri);
+  if (store || store.error().code() != StatusCode::not_found) return store;
+  return uri.force ? create_store(context, uri, true) : std::move(created);
 }
 
 Result<std::unique_ptr<Mount>> make_mount(const StoreUri& uri) {
@@ -133,13 +146,7 @@ Result<std::unique_ptr<Mount>> make_mount(const StoreUri& uri) {
   mount->options = uri.mount_options();
   BASALT_TRY_ASSIGN(mount->context, Context::create());
   register_standard_schemes(*mount->context);
-  auto store = mount_store(*mount->context, uri);
-  if (!store && store.error().code() == StatusCode::not_found && uri.create_bytes) {
-    BASALT_TRY(create_store(*mount->context, uri));
-    store = mount_store(*mount->context, uri);
-  }
-  if (!store) return error(std::move(store).error());
-  mount->store = std::move(*store);
+  BASALT_TRY_ASSIGN(mount->store, mount_or_create(*mount->context, uri));
   return mount;
 }
 

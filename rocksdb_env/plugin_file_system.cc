@@ -1,5 +1,5 @@
-// Each override is one call of basalt::FileSystem, its status mapped; what RocksDB expects beyond
-// that (NotFound instead of PathNotFound, parents of directories, the LOCK file) is added here.
+// Each override is one call of basalt::FileSystem, its status mapped; what RocksDB expects beyond that
+// (NotFound instead of PathNotFound, parents of directories, the LOCK file) is added here.
 #include "rocksdb_env/plugin_file_system.h"
 
 #include <unistd.h>

@@ -48,8 +48,8 @@ class RandomAccessFile final : public rocksdb::FSRandomAccessFile {
  public:
   explicit RandomAccessFile(OpenFile open);
 
-  // Without `scratch`, as tables that were promised a memory map (allow_mmap_reads) read
-  // themselves, the bytes go into memory that lives as long as this object.
+  // Without `scratch`, as tables that were promised a memory map (allow_mmap_reads) read themselves,
+  // the bytes go into memory that lives as long as this object.
   rocksdb::IOStatus Read(uint64_t offset, size_t n, const rocksdb::IOOptions& options,
                          rocksdb::Slice* result, char* scratch,
                          rocksdb::IODebugContext* dbg) const override;

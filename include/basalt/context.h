@@ -67,8 +67,7 @@ struct BackgroundTask {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Runs the task once, not before `delay` has passed. Posting a queued task keeps the earlier
-  // time.
+  // Runs the task once, not before `delay` has passed. Posting a queued task keeps the earlier time.
   virtual void post(BackgroundTask& task, Duration delay = Duration::zero()) = 0;
   // Takes the task back; returns when it is neither queued nor running. Not from the task itself.
   virtual void cancel(BackgroundTask& task) = 0;

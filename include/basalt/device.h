@@ -1,9 +1,9 @@
 // The one block contract: Device, Channel, Io.
 //
-// A Device describes a block device and opens Channels. A Channel is a queue pair: submit() queues
-// an Io, poll() sends everything queued at once and completes what has finished, wait() sleeps
-// until something completes. An Io is owned by the caller and borrowed by the channel from submit()
-// until its `done` runs.
+// A Device describes a block device and opens Channels. A Channel is a queue pair: submit() queues an
+// Io, poll() sends everything queued at once and completes what has finished, wait() sleeps until
+// something completes. An Io is owned by the caller and borrowed by the channel from submit() until
+// its `done` runs.
 //
 //   auto device = basalt::open_device(context, "ram:64M");
 //   auto channel = (*device)->open_channel();
@@ -17,8 +17,7 @@
 //
 // Rules every device keeps:
 // - submit() neither fails nor blocks; what is wrong with an Io is told by its completion.
-// - done() runs exactly once per submit, from poll() or wait(), never inside submit(). It may
-// submit,
+// - done() runs exactly once per submit, from poll() or wait(), never inside submit(). It may submit,
 //   and may reuse its own Io; it must not poll or wait.
 // - A flush covers every write completed on any channel before the flush was submitted.
 // - An Io completes within DeviceInfo::completion_bound, also when the device disappears.
@@ -49,8 +48,7 @@ enum class Op : uint8_t {
   discard,            // contents become undefined; never relied on for zeros
   flush,              // lba and block_count are ignored
   compare,            // status miscompare when the bytes differ
-  compare_and_write,  // data: block_count blocks expected, then block_count blocks new; atomic per
-                      // Io
+  compare_and_write,  // data: block_count blocks expected, then block_count blocks new; atomic per Io
   copy,               // from copy_source to lba
   zone_report,
   zone_management,
@@ -170,14 +168,12 @@ class Channel {
 
   // Queues `io`; see the rules at the head.
   virtual void submit(Io& io) noexcept = 0;
-  // Sends what is queued, completes what has finished; returns how many Ios completed. Never
-  // sleeps.
+  // Sends what is queued, completes what has finished; returns how many Ios completed. Never sleeps.
   virtual unsigned poll() noexcept = 0;
   // poll(), then, if nothing completed, sleeps until something does or `timeout` passes.
   virtual unsigned wait(Duration timeout) noexcept = 0;
-  // For event loops: a descriptor that becomes readable when poll() has work. Use: arm(), poll()
-  // once more, and only then sleep on it. -1 where the device completes only from poll() (ram:,
-  // null:).
+  // For event loops: a descriptor that becomes readable when poll() has work. Use: arm(), poll() once
+  // more, and only then sleep on it. -1 where the device completes only from poll() (ram:, null:).
   virtual int wait_fd() noexcept = 0;
   virtual void arm() noexcept = 0;
   // Best effort: the Io completes with `canceled` if it could be taken back, else as it would have.
@@ -247,8 +243,7 @@ struct DeviceOpenOptions {
 };
 
 // Opens a device URI ("file:/path?size=64G", "ram:4G", …; grammar in docs/ARCHITECTURE.md). Opening
-// for writing takes the operating system's lock on the file or block device; `busy` names the
-// holder.
+// for writing takes the operating system's lock on the file or block device; `busy` names the holder.
 Result<std::unique_ptr<Device>> open_device(Context& context, std::string_view uri,
                                             const DeviceOpenOptions& options = {});
 

@@ -170,8 +170,8 @@ struct CheckReport {
 
 class FileSystem {
  public:
-  // Makes an empty store. already_exists, naming what is there, when the device holds a Basalt
-  // store or a signature known to libblkid-like probing, unless force.
+  // Makes an empty store. already_exists, naming what is there, when the device holds a Basalt store
+  // or a signature known to libblkid-like probing, unless force.
   static Status format(Context& context, Device& device, const FormatOptions& options);
   // Mounts the store on `device`; recovers as needed. Takes the device's exclusive writer claim.
   static Result<std::unique_ptr<FileSystem>> mount(Context& context, std::unique_ptr<Device> device,

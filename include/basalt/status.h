@@ -1,8 +1,8 @@
 // Status and Result<T>: how every Basalt call reports failure.
 //
 // A Status is ok or a code with a sentence that names the object, the position and what was
-// expected ("blob 17: read block 42 (4096 B): checksum mismatch"). It is one pointer wide, and an
-// ok Status allocates nothing. The data path carries only the StatusCode, inside Io.
+// expected ("blob 17: read block 42 (4096 B): checksum mismatch"). It is one pointer wide, and an ok
+// Status allocates nothing. The data path carries only the StatusCode, inside Io.
 //
 //   basalt::Result<int> parse(std::string_view text);
 //   auto value = parse("12");

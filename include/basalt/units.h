@@ -1,8 +1,8 @@
 // Addresses and sizes that must not be mixed up, as distinct types.
 //
-// Quantity<Tag> is a uint64_t that neither converts to another quantity nor comes from a bare
-// integer by accident: explicit in (Lba{7}), explicit out (lba.value). Positions advance by their
-// own count type: Lba + BlockCount is an Lba, Lba - Lba is a BlockCount.
+// Quantity<Tag> is a uint64_t that neither converts to another quantity nor comes from a bare integer
+// by accident: explicit in (Lba{7}), explicit out (lba.value). Positions advance by their own count
+// type: Lba + BlockCount is an Lba, Lba - Lba is a BlockCount.
 #pragma once
 
 #include <compare>

@@ -7,21 +7,22 @@
 //   class MyDevice final : public DeviceBase {
 //    public:
 //     MyDevice(Context& context, DeviceInfo info, NativeLimits limits)
-//         : DeviceBase(context, std::move(info), limits) {}   // info.native set; supported is
-//         derived
+//         : DeviceBase(context, std::move(info), limits) {}   // supported ops are derived
 //    private:
 //     Result<std::unique_ptr<ChannelCore>> make_channel() override;
 //   };
 //   class MyChannel final : public NativeChannel<MyChannel> {
 //    public:
 //     explicit MyChannel(MyDevice& device) : NativeChannel(device) {}
-//     bool start(Io& command) noexcept;   // queue it; false: full, the core offers it again later
-//     void reap() noexcept;               // complete() what has finished, at least what was
-//     started
-//                                         // before this call and is done
-//     void kick() noexcept;               // send what start() queued (one doorbell, one system
-//     call) bool sleep(Duration) noexcept;      // send what is queued, sleep until reap() may have
-//     work int native_fd() noexcept; void native_arm() noexcept; void native_cancel(Io&) noexcept;
+//     // Queues it; false: full, the core offers it again later.
+//     bool start(Io& command) noexcept;
+//     // Completes what has finished, at least what was started before this call and is done.
+//     void reap() noexcept;
+//     // Sends what start() queued (one doorbell, one system call).
+//     void kick() noexcept;
+//     // Sends what is queued, sleeps until reap() may have work.
+//     bool sleep(Duration) noexcept;
+//     int native_fd() noexcept; void native_arm() noexcept; void native_cancel(Io&) noexcept;
 //   };
 //
 // poll() is: errors and parked Ios, reap(), kick(). wait() is the same with sleep() before kick()

@@ -122,8 +122,8 @@ void BlobStore::set_keeper(TransactionKeeper* keeper) {
   impl_->keeper = keeper;
 }
 
-// A transaction must never find the metadata region full half-way: demand more than it can use.
-// What only frees may go into the reserve, so that a full store can be emptied.
+// A transaction must never find the metadata region full half-way: demand more than it can use. What
+// only frees may go into the reserve, so that a full store can be emptied.
 Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations, bool only_frees,
                                            MutexLock& lock) {
   const uint64_t reserve = only_frees ? 0 : std::max<uint64_t>(64, pages.page_count() / 8);
@@ -440,8 +440,8 @@ Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange
   BASALT_TRY_ASSIGN(const auto present, s.state.extents(id, {first, end - first}));
   s.pages.trim();
   if (present.empty()) return BlockRange{};
-  // As many as one transaction may free; where metadata pages are short, as many as they allow,
-  // with some left for what else the transaction does (the deletion itself, a name).
+  // As many as one transaction may free; where metadata pages are short, as many as they allow, with
+  // some left for what else the transaction does (the deletion itself, a name).
   uint64_t most = kMaxExtentsPerFree;
   const auto too_many = [&] {
     Footprint footprint = State::footprint_of_unmap(most);

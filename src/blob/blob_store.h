@@ -1,23 +1,23 @@
 // BlobStore: blobs, their extents and a catalog on one device, changed only by transactions.
 //
-// A blob is a sparse array of 4 KiB blocks with a size in bytes and small attributes; a catalog is
-// an ordered map of small keys and values. All of it changes by Transaction: apply() makes a
-// transaction visible in memory at once and hands it to the journal; it is durable when
-// wait_durable() of its ticket returns, or when the done function given to when_durable() runs.
-// Formats: docs/format/.
+// A blob is a sparse array of 4 KiB blocks with a size in bytes and small attributes; a catalog is an
+// ordered map of small keys and values. All of it changes by Transaction: apply() makes a transaction
+// visible in memory at once and hands it to the journal; it is durable when wait_durable() of its
+// ticket returns, or when the done function given to when_durable() runs. Formats: docs/format/.
 //
 //   Transaction txn;
 //   BlobId id = store.new_blob_id();
 //   txn.create_blob(id, {});
-//   BASALT_TRY(store.allocate(txn, id, BlockRange{0, 256}));   // reserves space; fallible part
-//   first txn.catalog_put("name", "value"); BASALT_TRY_ASSIGN(Ticket ticket, store.apply(txn));
+//   BASALT_TRY(store.allocate(txn, id, BlockRange{0, 256}));   // reserves space; fallible part first
+//   txn.catalog_put("name", "value");
+//   BASALT_TRY_ASSIGN(Ticket ticket, store.apply(txn));
 //   BASALT_TRY(store.wait_durable(ticket));
 //
-// Threads: every member may be called from any thread. A Blob's data path (read, write) takes no
-// lock shared between blobs. Transactions are applied one after another in ticket order; callers
-// that read state to decide on a transaction keep others out by their own lock. Failure: when a
-// journal or checkpoint write fails, the store turns read-only for good and every later apply() and
-// wait_durable() reports the first error.
+// Threads: every member may be called from any thread. A Blob's data path (read, write) takes no lock
+// shared between blobs. Transactions are applied one after another in ticket order; callers that read
+// state to decide on a transaction keep others out by their own lock.
+// Failure: when a journal or checkpoint write fails, the store turns read-only for good and every
+// later apply() and wait_durable() reports the first error.
 #pragma once
 
 #include <basalt/context.h>
@@ -69,10 +69,9 @@ struct StoreOptions {
   uint64_t metadata_cache_bytes = uint64_t{64} << 20;
   bool discard = false;
   unsigned max_channels = 64;  // channel stacks for blocking I/O
-  // Called when recovery has succeeded and before the store is taken over: nothing is written yet,
-  // the superblocks still name the opening before. What must be found under the new open id by
-  // whoever recovers from this opening is made here. An error ends open() and leaves the store as
-  // it was.
+  // Called when recovery has succeeded and before the store is taken over: nothing is written yet, the
+  // superblocks still name the opening before. What must be found under the new open id by whoever
+  // recovers from this opening is made here. An error ends open() and leaves the store as it was.
   std::function<Status(const StoreIdentity& identity)> before_takeover;
 };
 
@@ -93,8 +92,8 @@ struct BlobInfo {
   BlobId parent;
 };
 
-// An asynchronous request for durability; owned by the caller until `done` runs (on whichever
-// thread polls the journal). `done` must not block.
+// An asynchronous request for durability; owned by the caller until `done` runs (on whichever thread
+// polls the journal). `done` must not block.
 struct DurableWaiter {
   Ticket ticket;
   void (*done)(DurableWaiter& waiter, const Status& status) = nullptr;
@@ -168,8 +167,7 @@ class BlobStore {
   ~BlobStore();
   // Waits for I/O, writes a checkpoint, records a clean end; returns the first error.
   Status close();
-  // Lets go without writing anything more, as the death of the process would; then destroy the
-  // store.
+  // Lets go without writing anything more, as the death of the process would; then destroy the store.
   void abandon();
 
   const StoreIdentity& identity() const;
@@ -188,16 +186,16 @@ class BlobStore {
   Ticket last_ticket();
   Ticket durable_ticket();
   // Makes `txn` visible and queues it for the journal. too_large beyond Transaction::kMaxBytes;
-  // no_space when the metadata region is full (transactions that only free are let into the
-  // reserve). On error nothing has changed and space reserved by allocate() is given back.
+  // no_space when the metadata region is full (transactions that only free are let into the reserve).
+  // On error nothing has changed and space reserved by allocate() is given back.
   Result<Ticket> apply(Transaction& txn);
   // Durable, with the data of every write completed before apply(): one flush (if the transaction
   // needs one) and one journal write, shared by everybody waiting.
   Status wait_durable(Ticket ticket);
   void when_durable(DurableWaiter& waiter);
   // Hands each transaction's bytes, as they enter the journal queue, to a keeper (the shared-memory
-  // tail); called under the store's lock, in ticket order. `durable` tells that all up to a ticket
-  // are on the device and need no keeping.
+  // tail); called under the store's lock, in ticket order. `durable` tells that all up to a ticket are
+  // on the device and need no keeping.
   struct TransactionKeeper {
     virtual ~TransactionKeeper() = default;
     // False when there is no room: the store then commits what is queued before going on.
@@ -209,16 +207,14 @@ class BlobStore {
   Status replay_kept(Ticket ticket, std::span<const std::byte> bytes);
 
   // ---- Space
-  // Adds to `txn` the allocation of every unmapped block of `range` (rounded out to clusters), in
-  // as few extents as there are, next to the blob's last extent if possible. no_space changes
-  // nothing.
+  // Adds to `txn` the allocation of every unmapped block of `range` (rounded out to clusters), in as
+  // few extents as there are, next to the blob's last extent if possible. no_space changes nothing.
   Status allocate(Transaction& txn, BlobId id, BlockRange range);
   // Adds to `txn` the freeing of whole clusters inside `range` and returns what is left to free
   // (empty when done): one transaction frees a bounded number of extents.
   Result<BlockRange> free_range(Transaction& txn, BlobId id, BlockRange range);
-  // Deletes a blob in as many transactions as it takes. The blob must have no open references.
-  // Where Transaction::orphan(id) was applied before, an interruption is made good by
-  // resume_orphans().
+  // Deletes a blob in as many transactions as it takes. The blob must have no open references. Where
+  // Transaction::orphan(id) was applied before, an interruption is made good by resume_orphans().
   Status delete_blob(BlobId id);
   // Finishes the deletions that an unclean end interrupted; after replay_kept(), before other work.
   Status resume_orphans();
@@ -227,8 +223,8 @@ class BlobStore {
   Result<BlobInfo> info(BlobId id);
   Result<std::string> attribute(BlobId id, std::string_view name);
   Result<std::string> catalog_get(std::string_view key);  // not_found
-  // Calls `visit` for each entry with key >= from in order, until it returns false. `visit` must
-  // not call back into the store.
+  // Calls `visit` for each entry with key >= from in order, until it returns false. `visit` must not
+  // call back into the store.
   Status catalog_scan(
       std::string_view from,
       const std::function<bool(std::string_view key, std::string_view value)>& visit);
@@ -240,15 +236,14 @@ class BlobStore {
   Status read(Blob& blob, uint64_t offset, std::span<std::byte> buffer, Unwritten unwritten);
   // All at device depth; each request has its own status.
   void read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten);
-  // Every block must be allocated (out_of_range says which is not). Blocks written for the first
-  // time in part (Unwritten::zeros) must be written whole.
+  // Every block must be allocated (out_of_range says which is not). Blocks written for the first time
+  // in part (Unwritten::zeros) must be written whole.
   Status write(Blob& blob, uint64_t offset, std::span<const std::byte> bytes, Unwritten unwritten,
                IoFlags flags = {});
   // Everything written on any channel before is on stable media.
   Status flush();
-  // Adds to `txn` the recording of pending blocks (written, not yet recorded), and marks it as
-  // needing a data flush before its journal record. True when some are left for another
-  // transaction.
+  // Adds to `txn` the recording of pending blocks (written, not yet recorded), and marks it as needing
+  // a data flush before its journal record. True when some are left for another transaction.
   bool mark_written(Transaction& txn, Blob& blob);
   // Makes `range` unwritten (reads as zeros) where it is mapped.
   void mark_unwritten(Transaction& txn, Blob& blob, BlockRange range);

@@ -1,9 +1,9 @@
 // ChannelPool: whole channel stacks leased to threads that block.
 //
 // A thread that must wait for I/O leases a stack, submits, completes its own I/O on it and gives it
-// back: no dispatcher and no hand-over. The slot is chosen by the core the thread runs on and taken
-// by try-lock; stacks are opened as needed up to a bound, beyond which lease() waits for one. A
-// leased stack has nothing outstanding when it is returned.
+// back: no dispatcher and no hand-over. The slot is chosen by the core the thread runs on and taken by
+// try-lock; stacks are opened as needed up to a bound, beyond which lease() waits for one. A leased
+// stack has nothing outstanding when it is returned.
 #pragma once
 
 #include <basalt/device.h>

@@ -1,10 +1,9 @@
 // check_store: reads everything the superblocks lead to and says what does not fit.
 //
-// First the pages as they are on the device: both copies of each page of both checkpoints, keys in
-// order and within their parents' bounds, and the page map against what is reachable. Then, with
-// the journal replayed in memory, the meaning: each cluster mapped once or free once, counts,
-// orphans. A damaged copy with a good twin is a note; what cannot be read or contradicts something
-// else is a problem.
+// First the pages as they are on the device: both copies of each page of both checkpoints, keys in order
+// and within their parents' bounds, and the page map against what is reachable. Then, with the journal
+// replayed in memory, the meaning: each cluster mapped once or free once, counts, orphans. A damaged copy
+// with a good twin is a note; what cannot be read or contradicts something else is a problem.
 #include "base/try.h"
 #include "blob/store_impl.h"
 

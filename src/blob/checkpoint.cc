@@ -1,11 +1,10 @@
 // Checkpoints: write what changed to fresh pages, then flip a superblock to it.
 //
-// One function, in order: freeze the state under the metadata lock; write the frozen pages (both
-// copies) while transactions go on; flush, which covers the pages and all data that recorded
-// extents point to; write the older superblock slot with FUA; only then let the journal, freed
-// pages and freed space go. Both slots are starting points at all times: where transactions became
-// durable by the checkpoint alone and are in no journal record, the other slot, which would need
-// that record, gets the same checkpoint.
+// One function, in order: freeze the state under the metadata lock; write the frozen pages (both copies)
+// while transactions go on; flush, which covers the pages and all data that recorded extents point to;
+// write the older superblock slot with FUA; only then let the journal, freed pages and freed space go.
+// Both slots are starting points at all times: where transactions became durable by the checkpoint alone
+// and are in no journal record, the other slot, which would need that record, gets the same checkpoint.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -119,8 +118,8 @@ Status BlobStore::Impl::checkpoint() {
   return {};
 }
 
-// Before a flip: whether the slot that stays says that the store is still ours. A slot that cannot
-// be read says nothing.
+// Before a flip: whether the slot that stays says that the store is still ours. A slot that cannot be read
+// says nothing.
 Status BlobStore::Impl::check_owner(Channel& channel) {
   if (!owner_recorded) return {};
   const unsigned slot = superblock.generation % 2;  // changes under checkpoint_mutex alone

@@ -1,7 +1,7 @@
 // Blob data: mapping byte ranges to device commands and running them on a leased channel.
 //
-// A transfer looks its extents up once, inside the blob's gate, and sends one command per
-// contiguous piece. Holes and unwritten blocks are filled with zeros here, never read.
+// A transfer looks its extents up once, inside the blob's gate, and sends one command per contiguous
+// piece. Holes and unwritten blocks are filled with zeros here, never read.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"

@@ -1,8 +1,8 @@
 // ExtentMap: where a blob's blocks lie, as a sorted vector in memory.
 //
-// Positions and counts are in 4 KiB store blocks: `logical` from the start of the blob, `physical`
-// from the start of the device. Extents never overlap; neighbours that continue each other in both
-// and have the same state are merged. Not synchronised: the owner locks.
+// Positions and counts are in 4 KiB store blocks: `logical` from the start of the blob, `physical` from
+// the start of the device. Extents never overlap; neighbours that continue each other in both and have
+// the same state are merged. Not synchronised: the owner locks.
 #pragma once
 
 #include <cstdint>

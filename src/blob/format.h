@@ -1,5 +1,4 @@
-// The blob store's structures on the device; twin of docs/format/store.md and
-// docs/format/journal.md.
+// The blob store's structures on the device; twin of docs/format/store.md and docs/format/journal.md.
 //
 // Everything is counted in store blocks of 4096 bytes. All structs are byte arrays of little-endian
 // fields: no padding, no alignment, the same on every machine. Nothing here reads or writes.
@@ -26,8 +25,8 @@ inline constexpr uint64_t kFirstBlobId = 16;  // smaller ids are free for users 
 inline constexpr uint64_t kMaxBlobId = uint64_t{1} << 62;
 inline constexpr unsigned kMaxMetadataRuns = 8;
 
-// Feature flags. Unknown incompatible: refuse. Unknown read-only compatible: open read-only.
-// Unknown compatible: ignore.
+// Feature flags. Unknown incompatible: refuse. Unknown read-only compatible: open read-only. Unknown
+// compatible: ignore.
 enum IncompatibleFeature : uint64_t {
   kFeatureSharedExtents = 1 << 0,  // extent trees shared between blobs; reference counts
   kFeatureDataChecksums = 1 << 1,  // checksum pages
@@ -120,9 +119,8 @@ struct PageHeader {
 };
 static_assert(sizeof(PageHeader) == 56);
 
-// Page map: two bits per metadata page. `used` pages hold something this checkpoint or a
-// transaction needs; `leaving` pages are needed only by the checkpoint before and free after the
-// next flip.
+// Page map: two bits per metadata page. `used` pages hold something this checkpoint or a transaction
+// needs; `leaving` pages are needed only by the checkpoint before and free after the next flip.
 inline constexpr uint64_t kPageMapBytesPerPlane = 2016;
 inline constexpr uint64_t kPagesPerMapLeaf = kPageMapBytesPerPlane * 8;
 inline constexpr uint64_t kRefsPerMapIndex = (kBlockBytes - sizeof(PageHeader)) / sizeof(PageRef);

@@ -1,10 +1,10 @@
 // IoGate: lets whoever takes extents away wait for the I/O that may still use them.
 //
-// I/O calls enter() before it looks extents up and leave() when it is done, on any thread. After
-// the extents were changed, drain() returns once every I/O that may have seen the old ones has
-// left; I/O that enters meanwhile sees the new ones and is not waited for longer than one round.
-// Two counters taken in turn, two rounds per drain (as in sleepable RCU): an enter() that read the
-// phase just before a round began is caught by the second.
+// I/O calls enter() before it looks extents up and leave() when it is done, on any thread. After the
+// extents were changed, drain() returns once every I/O that may have seen the old ones has left; I/O
+// that enters meanwhile sees the new ones and is not waited for longer than one round. Two counters
+// taken in turn, two rounds per drain (as in sleepable RCU): an enter() that read the phase just before a
+// round began is caught by the second.
 #pragma once
 
 #include "base/sync.h"

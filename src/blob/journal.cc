@@ -459,8 +459,8 @@ Status recover_journal(Channel& channel, const DeviceInfo& info, const Uuid& uui
     cursor.position += (length + kBlockBytes - 1) / kBlockBytes;
     cursor.sequence += 1;
   }
-  // A later record of this epoch was written only after the one that should be here was durable.
-  // The lost record is at most one window long; look two windows ahead.
+  // A later record of this epoch was written only after the one that should be here was durable. The
+  // lost record is at most one window long; look two windows ahead.
   for (uint64_t ahead = 1; ahead <= 2 * window; ++ahead) {
     const uint64_t position = cursor.position + ahead;
     if (position - start >= geometry.blocks) break;

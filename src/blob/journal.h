@@ -1,17 +1,15 @@
 // Journal: transactions on their way to the device, in a ring, by group commit.
 //
 // append() queues a transaction; whoever wants durability either waits (wait) or leaves a waiter
-// (when_durable). One record is in flight at a time: it takes all that queued up meanwhile. A
-// record that makes data readable is preceded by one flush for the whole group; the record itself
-// is written with FUA, or followed by a flush where the device has no FUA of its own. Because
-// records never overlap in time, everything before a record was durable when it was written
-// (docs/format/journal.md).
+// (when_durable). One record is in flight at a time: it takes all that queued up meanwhile. A record
+// that makes data readable is preceded by one flush for the whole group; the record itself is written
+// with FUA, or followed by a flush where the device has no FUA of its own. Because records never
+// overlap in time, everything before a record was durable when it was written (docs/format/journal.md).
 //
-// There is no journal thread. One waiter at a time takes the driving role: it starts the next
-// record and polls the journal's own channel for everybody; an executor task does so for waiters
-// nobody polls for. Locking: `mutex_` guards the queue and states; only the driver touches the
-// channel. append() is called in ticket order (under the store's metadata lock). The first failed
-// write ends the journal for good.
+// There is no journal thread. One waiter at a time takes the driving role: it starts the next record and
+// polls the journal's own channel for everybody; an executor task does so for waiters nobody polls for.
+// Locking: `mutex_` guards the queue and states; only the driver touches the channel. append() is called
+// in ticket order (under the store's metadata lock). The first failed write ends the journal for good.
 #pragma once
 
 #include <basalt/context.h>
@@ -57,8 +55,7 @@ class Journal {
   // `tail`: the oldest position that must stay readable.
   Status start(uint64_t epoch, JournalCursor cursor, uint64_t tail, Ticket durable);
 
-  // Returns how many bytes are queued now: beyond kMaxQueuedBytes the caller should wait for its
-  // ticket.
+  // Returns how many bytes are queued now: beyond kMaxQueuedBytes the caller should wait for its ticket.
   size_t append(Ticket ticket, std::span<const std::byte> bytes, uint32_t op_count,
                 bool needs_flush);
   Status wait(Ticket ticket);
@@ -67,8 +64,7 @@ class Journal {
   void poll();
   Ticket durable();
 
-  // For checkpoints. The cursor is where the first record not covered by "all appended so far"
-  // goes.
+  // For checkpoints. The cursor is where the first record not covered by "all appended so far" goes.
   JournalCursor cursor();
   // Whether transactions up to `covered` are in no record: recovery from before the checkpoint that
   // covers them would miss them.
@@ -143,8 +139,8 @@ Status recover_journal(Channel& channel, const DeviceInfo& info, const Uuid& uui
                        Ticket& covered,
                        const std::function<Status(Ticket, std::span<const std::byte>)>& replay);
 
-// Whether `bytes` (at least one block) start with a valid record of this journal; its length in
-// bytes (header and payload) or 0. Pure: for recovery, tools and fuzzing.
+// Whether `bytes` (at least one block) start with a valid record of this journal; its length in bytes
+// (header and payload) or 0. Pure: for recovery, tools and fuzzing.
 size_t validate_record(std::span<const std::byte> bytes, const Uuid& uuid, uint64_t epoch,
                        uint64_t position);
 

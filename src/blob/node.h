@@ -1,8 +1,8 @@
 // Node: a B+tree node in one 4 KiB metadata page, edited in place.
 //
-// After the page header come the cell offsets (le16 each, in key order); cells grow down from the
-// end of the page: le16 key length, le16 value length, key, value. Erasing leaves garbage that the
-// next insertion without room compacts. A Node is a view; it owns nothing and is not synchronised.
+// After the page header come the cell offsets (le16 each, in key order); cells grow down from the end
+// of the page: le16 key length, le16 value length, key, value. Erasing leaves garbage that the next
+// insertion without room compacts. A Node is a view; it owns nothing and is not synchronised.
 #pragma once
 
 #include "blob/format.h"

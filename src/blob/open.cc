@@ -1,9 +1,8 @@
 // Opening a store: choose a superblock, load what it points to, replay the journal, take it over.
 //
-// Nothing is written before recovery has succeeded. Taking over gives the store a new epoch,
-// recorded in both superblocks before the first journal record of that epoch, so that nothing
-// written before can pass for something written after, and neither superblock alone is needed to
-// know the epoch.
+// Nothing is written before recovery has succeeded. Taking over gives the store a new epoch, recorded
+// in both superblocks before the first journal record of that epoch, so that nothing written before can
+// pass for something written after, and neither superblock alone is needed to know the epoch.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"

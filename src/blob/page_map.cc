@@ -87,8 +87,8 @@ void PageMap::flipped_again() {
   previous_.clear();
 }
 
-// Plane 0: used; plane 1: leaving. Pages in `previous_` are free once this checkpoint is flipped
-// in, and are saved as free; what was freed while this checkpoint was built is used and leaving.
+// Plane 0: used; plane 1: leaving. Pages in `previous_` are free once this checkpoint is flipped in,
+// and are saved as free; what was freed while this checkpoint was built is used and leaving.
 void PageMap::save_leaf(uint64_t leaf, std::byte* payload) const {
   const uint64_t first = leaf * kPagesPerMapLeaf;
   const uint64_t bytes = std::min(kPageMapBytesPerPlane, (used_.size() * 64 - first) / 8);

@@ -1,10 +1,9 @@
 // PageMap: which pages of the metadata region are in use, and when a freed one may be used again.
 //
-// A page freed while checkpoint X is being built is still part of checkpoint X-1, which stays a
-// starting point until checkpoint X+1 has been flipped in: it waits in `building`, `frozen` and
-// `previous` in turn. The map is kept as bits in memory and saved as leaf pages that are themselves
-// metadata pages, rewritten only where they changed. Not synchronised: the store's metadata lock
-// guards it.
+// A page freed while checkpoint X is being built is still part of checkpoint X-1, which stays a starting
+// point until checkpoint X+1 has been flipped in: it waits in `building`, `frozen` and `previous` in turn.
+// The map is kept as bits in memory and saved as leaf pages that are themselves metadata pages, rewritten
+// only where they changed. Not synchronised: the store's metadata lock guards it.
 #pragma once
 
 #include "blob/format.h"

@@ -1,11 +1,11 @@
 // PageStore: the metadata pages in memory, and their way from and to the device.
 //
 // Pages are never overwritten where a checkpoint needs them: modify() gives a page of an older
-// generation a new place (copy on write) and the caller puts the new address into the parent. A
-// page of the present generation is `dirty` and stays in memory; freeze() makes all dirty pages
-// immutable, fixes their checksums bottom-up and hands them out for writing while new transactions
-// go on with copies. Clean pages are evicted least recently used first when trim() finds more than
-// the bound. Every page has two copies on the device; reading falls back to the second and says so.
+// generation a new place (copy on write) and the caller puts the new address into the parent. A page of
+// the present generation is `dirty` and stays in memory; freeze() makes all dirty pages immutable, fixes
+// their checksums bottom-up and hands them out for writing while new transactions go on with copies.
+// Clean pages are evicted least recently used first when trim() finds more than the bound.
+// Every page has two copies on the device; reading falls back to the second and says so.
 // Not synchronised: the store's metadata lock guards everything. Frames stay valid until trim().
 #pragma once
 
@@ -36,8 +36,7 @@ struct Frame {
   PageRef ref() const;
 };
 
-// The page a checkpoint writes: copies of the frozen frame's place, kept by the frame or by
-// `owned`.
+// The page a checkpoint writes: copies of the frozen frame's place, kept by the frame or by `owned`.
 struct FrozenPage {
   uint64_t page = 0;
   const std::byte* bytes = nullptr;

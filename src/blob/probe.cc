@@ -1,6 +1,6 @@
 // What a device holds, by the signatures other software leaves: so that nothing is overwritten by
-// mistake. Offsets and magic numbers are those of the formats' own documentation (ext4 disk layout,
-// XFS on-disk format, UEFI GPT, LUKS, LVM2, md, …).
+// mistake. Offsets and magic numbers are those of the formats' own documentation (ext4 disk layout, XFS
+// on-disk format, UEFI GPT, LUKS, LVM2, md, …).
 #include "base/try.h"
 #include "blob/aligned_buffer.h"
 #include "blob/block_io.h"

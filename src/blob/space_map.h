@@ -1,9 +1,9 @@
 // SpaceMap: the free clusters, as runs in a tree, and the choice among them.
 //
-// The tree (saved, key be64 first cluster → le64 count) holds every cluster that no committed
-// mapping uses. Clusters in `excluded` are free in the tree but not to be given out: reserved for
-// transactions not yet applied, or freed by transactions that are not durable or still read. Not
-// synchronised: the store's metadata lock guards it.
+// The tree (saved, key be64 first cluster → le64 count) holds every cluster that no committed mapping
+// uses. Clusters in `excluded` are free in the tree but not to be given out: reserved for transactions
+// not yet applied, or freed by transactions that are not durable or still read. Not synchronised: the
+// store's metadata lock guards it.
 #pragma once
 
 #include "blob/range_set.h"

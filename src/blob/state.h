@@ -2,12 +2,10 @@
 //
 // apply() carries out a transaction's operations; normal running and recovery use the same code. It
 // validates what it decodes, because journal bytes come from a device. What open blobs and the free
-// space have to learn is returned as Effects. Not synchronised: the store's metadata lock guards
-// it.
+// space have to learn is returned as Effects. Not synchronised: the store's metadata lock guards it.
 //
-// Invariants (check_store verifies them): every extent lies in clusters mapped once; mapped and
-// free clusters together are all data clusters; a blob's allocated_blocks is the sum of its
-// extents.
+// Invariants (check_store verifies them): every extent lies in clusters mapped once; mapped and free
+// clusters together are all data clusters; a blob's allocated_blocks is the sum of its extents.
 #pragma once
 
 #include "blob/blob_store.h"
@@ -43,8 +41,8 @@ class State {
 
   Status apply(std::span<const std::byte> operations, std::vector<Effect>& effects);
 
-  // Whether `operations` can be applied to the state as it is; changes nothing. A mistake of the
-  // caller is answered here: what apply() finds wrong afterwards is damage.
+  // Whether `operations` can be applied to the state as it is; changes nothing. A mistake of the caller
+  // is answered here: what apply() finds wrong afterwards is damage.
   Result<Footprint> check(std::span<const std::byte> operations);
   // The most pages a transaction takes from the metadata region, with the checkpoint after it.
   uint64_t pages_needed(const Footprint& footprint) const;

@@ -1,9 +1,9 @@
 // BlobStore::Impl: the parts of an open store and the locks between them.
 //
 // Lock order: checkpoint_mutex, then meta, then the journal's own mutex; a Blob's map_lock is taken
-// last. `meta` guards pages, state, superblock, the table of open blobs and the lists of freed
-// space; it is not held while a transaction waits for durability nor while a checkpoint writes.
-// Page faults of the metadata cache read under it.
+// last. `meta` guards pages, state, superblock, the table of open blobs and the lists of freed space;
+// it is not held while a transaction waits for durability nor while a checkpoint writes. Page faults
+// of the metadata cache read under it.
 #pragma once
 
 #include "base/sync.h"
@@ -35,8 +35,8 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   void post_checkpoint_if_due();  // meta held
 
   // ---- Transactions (blob_store.cc)
-  // Finds the metadata region roomy enough for the transaction, or makes it so; `lock` is of
-  // `meta`. Also finds what is wrong with the transaction.
+  // Finds the metadata region roomy enough for the transaction, or makes it so; `lock` is of `meta`.
+  // Also finds what is wrong with the transaction.
   Status make_metadata_room(std::span<const std::byte> operations, bool only_frees,
                             MutexLock& lock);
   void publish(Ticket ticket, const std::vector<Effect>& effects, std::vector<Blob*>& to_drain);

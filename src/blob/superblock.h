@@ -1,7 +1,7 @@
 // The two superblocks: reading, judging, writing.
 //
-// A flip writes the slot that holds the older of the two, so a complete starting point always
-// exists. parse() is pure and treats its input as foreign bytes.
+// A flip writes the slot that holds the older of the two, so a complete starting point always exists.
+// parse() is pure and treats its input as foreign bytes.
 #pragma once
 
 #include <basalt/device.h>

@@ -20,8 +20,7 @@ uint8_t code(OpCode op) { return static_cast<uint8_t>(op); }
 
 }  // namespace
 
-// Names beyond the limits are cut by the 16-bit length otherwise: BlobStore::apply() refuses them
-// first.
+// Names beyond the limits are cut by the 16-bit length otherwise: BlobStore::apply() refuses them first.
 void Transaction::append(uint8_t op, std::initializer_list<uint64_t> numbers, std::string_view a,
                          std::string_view b) {
   bytes_.push_back(std::byte{op});

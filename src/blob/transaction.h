@@ -1,7 +1,7 @@
 // Transaction: a list of changes that becomes visible and durable as one.
 //
-// Each call appends one encoded operation (docs/format/journal.md, "Operations"); nothing happens
-// until BlobStore::apply(). A Transaction is a value used by one thread.
+// Each call appends one encoded operation (docs/format/journal.md, "Operations"); nothing happens until
+// BlobStore::apply(). A Transaction is a value used by one thread.
 #pragma once
 
 #include <basalt/units.h>

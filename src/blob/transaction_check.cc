@@ -1,9 +1,9 @@
 // State::check: whether a transaction can be applied, asked before anything is changed.
 //
-// Follows the operations against the state, remembering what earlier operations of the same
-// transaction would have done, and adds up what they will touch. A caller's mistake (a blob that is
-// gone, a range that is mapped already) is answered here; what apply() finds wrong after that is
-// damage. Not synchronised: the store's metadata lock guards the state.
+// Follows the operations against the state, remembering what earlier operations of the same transaction
+// would have done, and adds up what they will touch. A caller's mistake (a blob that is gone, a range that
+// is mapped already) is answered here; what apply() finds wrong after that is damage.
+// Not synchronised: the store's metadata lock guards the state.
 #include "base/try.h"
 #include "blob/operations.h"
 #include "blob/range_set.h"
@@ -249,14 +249,13 @@ Result<Footprint> State::check(std::span<const std::byte> operations) {
   return checker.footprint();
 }
 
-// Each freed run may lie between two others of the space tree; the extents themselves are
-// neighbours.
+// Each freed run may lie between two others of the space tree; the extents themselves are neighbours.
 Footprint State::footprint_of_unmap(uint64_t extents) {
   return {6 + extents / 4 + 3 * extents, 2 * kExtentCellBytes + extents * kSpaceCellBytes};
 }
 
-// A page is copied once per checkpoint, so no more than are in use can be; a node splits when it
-// has been filled, so no more new ones come of it than there were and than the new bytes fill.
+// A page is copied once per checkpoint, so no more than are in use can be; a node splits when it has been
+// filled, so no more new ones come of it than there were and than the new bytes fill.
 uint64_t State::pages_needed(const Footprint& footprint) const {
   uint64_t height = 1;
   for (const Tree* tree : {&objects_, &catalog_, &references_, &space_.tree()}) {

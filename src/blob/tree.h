@@ -1,10 +1,9 @@
 // Tree: an ordered map of byte strings in copy-on-write pages.
 //
-// A B+tree over PageStore: inner nodes hold PageRefs keyed by a lower bound of the keys below them;
-// the first child's key counts as lower than everything, whatever it says. Changes copy the path
-// from the root, so `root` changes once per checkpoint. Not synchronised: the store's metadata lock
-// guards it. Views returned by a cursor are valid until the next change of the tree or
-// PageStore::trim().
+// A B+tree over PageStore: inner nodes hold PageRefs keyed by a lower bound of the keys below them; the
+// first child's key counts as lower than everything, whatever it says. Changes copy the path from the root, so `root` changes once
+// per checkpoint. Not synchronised: the store's metadata lock guards it. Views returned by a cursor
+// are valid until the next change of the tree or PageStore::trim().
 #pragma once
 
 #include <basalt/status.h>

@@ -1,7 +1,6 @@
-// Goal: what is written to a blob is read back, holes and unwritten blocks read as zeros, and bytes
-// of a former owner of a cluster are never seen, in any order of writing, recording, freeing and
-// reopening. Method: borders of blocks, clusters and batches; the states of a block one after
-// another; recycled clusters.
+// Goal: what is written to a blob is read back, holes and unwritten blocks read as zeros, and bytes of a
+// former owner of a cluster are never seen, in any order of writing, recording, freeing and reopening.
+// Method: borders of blocks, clusters and batches; the states of a block one after another; recycled clusters.
 #include "store_fixture.h"
 
 #include <random>

@@ -1,7 +1,6 @@
-// Goal: format() makes a sound empty store of any legal shape, refuses impossible shapes with a
-// sentence that says what would be right, and never writes to a device that holds something known
-// without force. Method: a table of shapes; the signatures of other software put where they put
-// them.
+// Goal: format() makes a sound empty store of any legal shape, refuses impossible shapes with a sentence
+// that says what would be right, and never writes to a device that holds something known without force.
+// Method: a table of shapes; the signatures of other software put where they put them.
 #include "store_fixture.h"
 
 namespace basalt::blob {

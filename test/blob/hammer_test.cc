@@ -1,8 +1,8 @@
-// Goal: any number of threads may use one store at once: nothing of one thread's blobs, names or
-// space is lost or mixed with another's, waits end, and no data race is there (run it under
-// ThreadSanitizer). Method: threads that allocate, write, record, read back, punch, delete and name
-// their own blobs, beside threads that write checkpoints, scan, wait asynchronously and count; in
-// the end the store is left by its process, opened and compared, and every structure is verified.
+// Goal: any number of threads may use one store at once: nothing of one thread's blobs, names or space is
+// lost or mixed with another's, waits end, and no data race is there (run it under ThreadSanitizer).
+// Method: threads that allocate, write, record, read back, punch, delete and name their own blobs, beside threads
+// that write checkpoints, scan, wait asynchronously and count; in the end the store is left by its process, opened
+// and compared, and every structure is verified.
 #include "store_fixture.h"
 
 #include <atomic>
@@ -219,8 +219,8 @@ TEST_F(HammerTest, ManyThreadsOneStore) {
   EXPECT_EQ(found, blobs);
 }
 
-// Readers of a blob whose extents are taken away and replaced all the time: each sees the old
-// content or zeros, never another blob's bytes.
+// Readers of a blob whose extents are taken away and replaced all the time: each sees the old content or zeros,
+// never another blob's bytes.
 TEST_F(HammerTest, ReadersNeverSeeARecycledCluster) {
   make_store("ram:16M");
   const BlobId id = make_blob(64);

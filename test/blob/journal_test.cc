@@ -1,8 +1,8 @@
-// Goal: what the journal called durable is found again, in order and once; what it did not is found
-// whole or not at all; a damaged record below a durable one is corruption and never an end; nothing
-// of an older epoch is taken for new. Method: a Journal alone on a RAM device with hooks that stand
-// for the store; every truncation point, damaged records in each place, wrapped rings, forged
-// headers; many committing threads.
+// Goal: what the journal called durable is found again, in order and once; what it did not is found whole
+// or not at all; a damaged record below a durable one is corruption and never an end; nothing of an older
+// epoch is taken for new.
+// Method: a Journal alone on a RAM device with hooks that stand for the store; every truncation point, damaged
+// records in each place, wrapped rings, forged headers; many committing threads.
 #include "blob/journal.h"
 
 #include "base/crc32c.h"
@@ -225,8 +225,8 @@ TEST_F(JournalTest, RecordsOfAnotherEpochOrStoreAreNotThere) {
   EXPECT_TRUE(recover().tickets.empty());
 }
 
-// A crash, a new epoch from the end that was found, one record of it; behind it lie longer remains
-// of the old epoch, at positions and sequences that would continue it.
+// A crash, a new epoch from the end that was found, one record of it; behind it lie longer remains of the
+// old epoch, at positions and sequences that would continue it.
 TEST_F(JournalTest, RemainsOfAnOlderEpochNeverContinueANewOne) {
   for (int i = 0; i < 3; ++i) commit(2);
   const JournalCursor end = journal_->cursor();

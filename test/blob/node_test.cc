@@ -1,7 +1,7 @@
-// Goal: a Node keeps its cells in order within one page, and well_formed() refuses bytes that would
-// lead outside the page or let cells spoil each other. Method: random insertions, replacements and
-// erasures against a vector of pairs, at cell sizes up to the limits; each field of a good page
-// forged in turn.
+// Goal: a Node keeps its cells in order within one page, and well_formed() refuses bytes that would lead
+// outside the page or let cells spoil each other.
+// Method: random insertions, replacements and erasures against a vector of pairs, at cell sizes up to the
+// limits; each field of a good page forged in turn.
 #include "blob/node.h"
 
 #include <gtest/gtest.h>
@@ -109,8 +109,7 @@ TEST_F(ForgedNode, KeysAscend) {
   EXPECT_FALSE(node_.well_formed());
 }
 
-// A cell inside another one's value: changing the outer value in place would forge the inner
-// lengths.
+// A cell inside another one's value: changing the outer value in place would forge the inner lengths.
 TEST_F(ForgedNode, CellsDoNotOverlap) {
   std::byte* outer = page_.data() + slots()[4];  // the lowest cell: 4 + 1 + 40 bytes
   std::byte* inner = outer + 10;

@@ -1,7 +1,7 @@
-// Goal: a metadata page is given out again only when no superblock leads to it any more; the saved
-// form says the same as the one in memory. Method: the two-checkpoint life of a page step by step;
-// random lives against a model of two snapshots; save and load at sizes around the borders of a
-// leaf.
+// Goal: a metadata page is given out again only when no superblock leads to it any more; the saved form
+// says the same as the one in memory.
+// Method: the two-checkpoint life of a page step by step; random lives against a model of two snapshots;
+// save and load at sizes around the borders of a leaf.
 #include "blob/page_map.h"
 
 #include <gtest/gtest.h>
@@ -103,9 +103,8 @@ TEST(PageMap, ImpossibleBitsAreRefused) {
   EXPECT_FALSE(map.load_leaf(0, payload.data()));
 }
 
-// The model: the pages each of the two superblocks leads to, and those in use now. A page may be
-// given out only if it is in none of the three. After each flip the saved form is loaded and
-// compared.
+// The model: the pages each of the two superblocks leads to, and those in use now. A page may be given out
+// only if it is in none of the three. After each flip the saved form is loaded and compared.
 TEST(PageMap, NothingASuperblockLeadsToIsGivenOut) {
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     std::mt19937 random(seed);

@@ -1,11 +1,10 @@
-// Goal: whatever the moment of a power cut and whichever unflushed writes survive it, the store
-// opens as it was after some transaction that is not older than the last one reported durable:
-// catalog, blobs, mappings, and the bytes of every block recorded as written; blocks that are not
-// read as zeros. The same holds when, in addition, either superblock is damaged while the power is
-// off. Method: seeded random work on the simulated disk, cut after a random number of commands;
-// several survivors of each cut are opened, compared with the model's state at that transaction and
-// checked; the work goes on from one of them. Small regions make journal, metadata and clusters
-// turn over fast.
+// Goal: whatever the moment of a power cut and whichever unflushed writes survive it, the store opens as
+// it was after some transaction that is not older than the last one reported durable: catalog, blobs,
+// mappings, and the bytes of every block recorded as written; blocks that are not read as zeros. The
+// same holds when, in addition, either superblock is damaged while the power is off.
+// Method: seeded random work on the simulated disk, cut after a random number of commands; several
+// survivors of each cut are opened, compared with the model's state at that transaction and checked;
+// the work goes on from one of them. Small regions make journal, metadata and clusters turn over fast.
 #include <gtest/gtest.h>
 
 #include "blob/blob_store.h"

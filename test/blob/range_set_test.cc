@@ -1,5 +1,4 @@
-// Goal: RangeSet behaves as a set of positions. Method: random ranges against std::set, and the
-// borders.
+// Goal: RangeSet behaves as a set of positions. Method: random ranges against std::set, and the borders.
 #include "blob/range_set.h"
 
 #include <gtest/gtest.h>

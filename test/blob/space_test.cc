@@ -1,6 +1,6 @@
-// Goal: space is chosen contiguously where there is any, counted exactly, and comes back as soon as
-// it may; a full store (of data, or of metadata) refuses, harms nothing, and can be emptied and
-// used again. Method: SpaceMap alone against a model of clusters; a store filled in both ways.
+// Goal: space is chosen contiguously where there is any, counted exactly, and comes back as soon as it may;
+// a full store (of data, or of metadata) refuses, harms nothing, and can be emptied and used again.
+// Method: SpaceMap alone against a model of clusters; a store filled in both ways.
 #include "blob/space_map.h"
 #include "store_fixture.h"
 
@@ -264,8 +264,8 @@ TEST_P(FullMetadataTest, FullOfCatalogEntries) {
   expect_sound();
 }
 
-// Blobs of scattered extents until the objects tree is full; the free space is as scattered. All of
-// them can be deleted, whatever it takes.
+// Blobs of scattered extents until the objects tree is full; the free space is as scattered. All of them can
+// be deleted, whatever it takes.
 TEST_P(FullMetadataTest, FullOfExtents) {
   FormatOptions options = small_format();
   options.metadata_bytes = GetParam();

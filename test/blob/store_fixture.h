@@ -1,7 +1,7 @@
 // StoreFixture: a context, a RAM device and a store on it, for the blob tests.
 //
-// The log is kept instead of printed. format() and open() take options; raw() reads and writes the
-// device below the store, so that a test can damage what it likes. One thread, but for the log.
+// The log is kept instead of printed. format() and open() take options; raw() reads and writes the device
+// below the store, so that a test can damage what it likes. One thread, but for the log.
 #pragma once
 
 #include <basalt/device.h>

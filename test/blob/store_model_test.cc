@@ -1,8 +1,8 @@
-// Goal: any history of transactions, data writes, checkpoints and reopenings leaves the blob store
-// as a plain model in memory says. Method: seeded random operations on a small RAM device with
-// small regions, so that the journal wraps, the metadata region fills and clusters are reused; the
-// store is reopened cleanly or abandoned (as after the death of its process) and compared with the
-// model, byte for byte.
+// Goal: any history of transactions, data writes, checkpoints and reopenings leaves the blob store as a
+// plain model in memory says.
+// Method: seeded random operations on a small RAM device with small regions, so that the journal wraps,
+// the metadata region fills and clusters are reused; the store is reopened cleanly or abandoned (as after
+// the death of its process) and compared with the model, byte for byte.
 #include <gtest/gtest.h>
 
 #include <basalt/device.h>

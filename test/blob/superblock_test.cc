@@ -1,7 +1,7 @@
 // Goal: a superblock is accepted only whole and possible; one good slot is enough; what one cannot
 // understand is refused or opened for reading, never misread.
-// Method: every byte of a real superblock damaged; every field forged with a right checksum; both
-// slots of a store damaged in turn; feature flags of all three classes.
+// Method: every byte of a real superblock damaged; every field forged with a right checksum; both slots of a
+// store damaged in turn; feature flags of all three classes.
 #include "blob/superblock.h"
 
 #include "base/crc32c.h"
@@ -98,8 +98,8 @@ TEST_F(SuperblockTest, ForgedFieldsAreRefused) {
   EXPECT_EQ(parse(newer).error().code(), StatusCode::unsupported);
 }
 
-// Fields that parse() has no opinion on lead to an error or a note, never to a crash: they are
-// forged in both slots and the store is opened, read and checked.
+// Fields that parse() has no opinion on lead to an error or a note, never to a crash: they are forged in both
+// slots and the store is opened, read and checked.
 TEST_F(SuperblockTest, ForgedPositionsDoNotCrash) {
   const std::pair<const char*, std::function<void(Superblock&)>> forgeries[] = {
       {"journal position", [](auto& sb) { sb.journal_position = ~uint64_t{0} - 5; }},

@@ -1,7 +1,6 @@
-// Goal: a transaction does all it says or nothing; a caller's mistake is an error that leaves the
-// store as it was and usable; sizes at and beyond the limits; kept transactions are replayed in
-// order only. Method: one mistake per case, then the proof that the store still works and that a
-// reopening sees the same.
+// Goal: a transaction does all it says or nothing; a caller's mistake is an error that leaves the store as
+// it was and usable; sizes at and beyond the limits; kept transactions are replayed in order only.
+// Method: one mistake per case, then the proof that the store still works and that a reopening sees the same.
 #include "blob/format.h"
 #include "store_fixture.h"
 

@@ -1,7 +1,7 @@
 // Goal: Tree is an ordered map, keeps its pages' account, survives being written and read back, and
-// answers corruption instead of looping or crashing when pages with right checksums contradict each
-// other. Method: a PageStore on a RAM device without a store around it; random histories against
-// std::map with checkpoints in between; forged references.
+// answers corruption instead of looping or crashing when pages with right checksums contradict each other.
+// Method: a PageStore on a RAM device without a store around it; random histories against std::map with
+// checkpoints in between; forged references.
 #include "blob/tree.h"
 
 #include "base/crc32c.h"

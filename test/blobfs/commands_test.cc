@@ -1,6 +1,6 @@
-// What operations cost in device commands: a synced append to a warm log is one write and one flush
-// (or one FUA write) and nothing else; a table's sync is its data, one flush and one journal
-// record. Method: the device counts.
+// What operations cost in device commands: a synced append to a warm log is one write and one flush (or one
+// FUA write) and nothing else; a table's sync is its data, one flush and one journal record.
+// Method: the device counts.
 #include "fixture.h"
 
 namespace basalt {

@@ -1,6 +1,5 @@
-// Files of both kinds: appends, reads, sizes at the boundaries, positioned writes, truncation,
-// holes. Method: the same operations on a file and on a vector, compared, before and after a
-// remount.
+// Files of both kinds: appends, reads, sizes at the boundaries, positioned writes, truncation, holes.
+// Method: the same operations on a file and on a vector, compared, before and after a remount.
 #include "fixture.h"
 
 #include <cstring>

@@ -1,7 +1,7 @@
 // Fixture for tests of the file system: a disk in memory, a world to open it in, and helpers.
 //
-// in_child() runs a function in a child process that is killed at its end, as by kill -9: what it
-// left is what the test then mounts. change_boot() makes the next Context live on another boot.
+// in_child() runs a function in a child process that is killed at its end, as by kill -9: what it left is
+// what the test then mounts. change_boot() makes the next Context live on another boot.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -47,8 +47,8 @@ class FsTest : public ::testing::Test {
   }
   // In the next children, the device's n-th write kills the process instead (0: no more).
   void kill_at_write(uint64_t n) { kill_at_write_ = n; }
-  // Runs `body` in a child with the file system mounted; the child dies by SIGKILL when it returns,
-  // or calls die() with its files still open. False (with the test failed) when it ended otherwise.
+  // Runs `body` in a child with the file system mounted; the child dies by SIGKILL when it returns, or
+  // calls die() with its files still open. False (with the test failed) when it ended otherwise.
   bool in_child(const std::function<void()>& body, const MountOptions& options = {});
   [[noreturn]] void die();
   void change_boot() {
@@ -66,8 +66,8 @@ class FsTest : public ::testing::Test {
   std::vector<std::byte> read_file(const std::string& path);
   bool exists(const std::string& path) { return fs_->stat(path).has_value(); }
   bool has_note(const std::string& part);
-  // Byte offset on the device of a log's sealed block that claims `position`; all ones: none. The
-  // last one found counts.
+  // Byte offset on the device of a log's sealed block that claims `position`; all ones: none. The last
+  // one found counts.
   uint64_t find_block(uint64_t file_id, uint64_t position, uint32_t block_bytes);
   std::vector<std::string> tail_files();
 

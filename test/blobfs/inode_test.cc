@@ -1,5 +1,5 @@
-// Records of the catalog: they come back as they went, keys sort as they should, and no bytes are
-// taken that no version writes.
+// Records of the catalog: they come back as they went, keys sort as they should, and no bytes are taken
+// that no version writes.
 #include "blobfs/inode.h"
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-// kill -9: what flush() and changes of names promised is there for the next mount on the same boot,
-// and only there; bytes never flushed harm nothing. Method: children that are killed, at their end
-// or at every single device write, also while they recover.
+// kill -9: what flush() and changes of names promised is there for the next mount on the same boot, and only
+// there; bytes never flushed harm nothing. Method: children that are killed, at their end or at every single
+// device write, also while they recover.
 #include "fixture.h"
 
 #include <fcntl.h>

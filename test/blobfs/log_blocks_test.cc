@@ -1,6 +1,5 @@
-// Sealed blocks and the search for a log's end, byte by byte: what is valid, what is not, where a
-// file ends when blocks are torn, stale, foreign or missing. Method: blocks are made by the writer,
-// damaged, and fed.
+// Sealed blocks and the search for a log's end, byte by byte: what is valid, what is not, where a file ends
+// when blocks are torn, stale, foreign or missing. Method: blocks are made by the writer, damaged, and fed.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
-// The end of a log after a crash, on the device: torn tails are ends, holes are corruption and cut
-// nothing short, a sealed block larger than the device's atomic unit survives a torn rewrite.
-// Method: a child writes and is killed without its shared memory being replayed (another boot),
-// then blocks are damaged behind everyone's back.
+// The end of a log after a crash, on the device: torn tails are ends, holes are corruption and cut nothing
+// short, a sealed block larger than the device's atomic unit survives a torn rewrite.
+// Method: a child writes and is killed without its shared memory being replayed (another boot), then blocks
+// are damaged behind everyone's back.
 #include "fixture.h"
 
 #include <algorithm>
@@ -206,8 +206,7 @@ TEST_F(AlternatingTest, SyncedBytesSurviveEveryTearOfTheNextWrite) {
           ASSERT_OK(wal->sync());
           continue;
         }
-        // The last sync is torn: each write reaches the disk only in its first 512 bytes, then
-        // power goes.
+        // The last sync is torn: each write reaches the disk only in its first 512 bytes, then power goes.
         auto* disk = disk_.get();
         disk_->fail_if([disk](const Io& io) {
           if (io.op != Op::write) return false;

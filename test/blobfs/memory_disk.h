@@ -1,9 +1,8 @@
 // MemoryDisk: a block device in memory shared with child processes, for tests of what survives.
 //
 // The contents outlive every Device opened on them and the death of a child process. Writes go to a
-// volatile cache (`contents`) and reach `stable` by flush or FUA; power_cut() throws away what did
-// not. Commands are counted; writes can be made to fail. Not for concurrent use by several
-// processes.
+// volatile cache (`contents`) and reach `stable` by flush or FUA; power_cut() throws away what did not.
+// Commands are counted; writes can be made to fail. Not for concurrent use by several processes.
 #pragma once
 
 #include <basalt/device.h>

@@ -1,5 +1,4 @@
-// The page cache: hits give the bytes that went in, the bound holds, scans pass, changes are not
-// outlived.
+// The page cache: hits give the bytes that went in, the bound holds, scans pass, changes are not outlived.
 #include "blobfs/page_cache.h"
 
 #include <gtest/gtest.h>

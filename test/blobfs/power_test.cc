@@ -1,7 +1,6 @@
-// Power loss: what sync() acknowledged is there, with name and size, whatever of the rest reached
-// the disk. Method: a child works like a database and is stopped at every one of its device writes;
-// then a random part of the unflushed blocks is lost, the boot id changes, and what the child had
-// been promised is looked for.
+// Power loss: what sync() acknowledged is there, with name and size, whatever of the rest reached the disk.
+// Method: a child works like a database and is stopped at every one of its device writes; then a random part
+// of the unflushed blocks is lost, the boot id changes, and what the child had been promised is looked for.
 #include "fixture.h"
 
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
-// Space: a full store refuses clearly and harms nothing, deleting makes room, metadata runs full as
-// clean. Method: small disks filled to the end.
+// Space: a full store refuses clearly and harms nothing, deleting makes room, metadata runs full as clean.
+// Method: small disks filled to the end.
 #include "fixture.h"
 
 namespace basalt {

@@ -1,5 +1,5 @@
-// The shared-memory tail as a file: what is published is found, what is released is not, whatever
-// binds it must match, and damaged or hostile content is refused or left out, never believed.
+// The shared-memory tail as a file: what is published is found, what is released is not, whatever binds it
+// must match, and damaged or hostile content is refused or left out, never believed.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,11 +1,10 @@
-// Damage to a closed store, block by block: it opens with everything right (and says what was
-// damaged), or says clearly what is broken; a log is never cut short in silence; nothing crashes;
-// `check` reports every damaged block that holds something.
+// Damage to a closed store, block by block: it opens with everything right (and says what was damaged), or
+// says clearly what is broken; a log is never cut short in silence; nothing crashes; `check` reports every
+// damaged block that holds something.
 //
-// What holds something is taken from the undamaged store: what check() reads, outside the journal
-// (a closed store's journal is empty) and apart from the zeros behind the end of a log. Damaged
-// data of tables is not detected here, that is for the database's own checksums, but the damage
-// stays where it is.
+// What holds something is taken from the undamaged store: what check() reads, outside the journal (a closed
+// store's journal is empty) and apart from the zeros behind the end of a log. Damaged data of tables is not detected here, that is for the
+// database's own checksums, but the damage stays where it is.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -47,8 +46,8 @@ void put(FileSystem& fs, const std::string& path, FileKind kind, uint64_t number
   must((*file)->close());
 }
 
-// A store with files of both kinds, made in several mounts, so that both superblocks and pages of
-// several checkpoints are there. Built once, shared by the tests.
+// A store with files of both kinds, made in several mounts, so that both superblocks and pages of several
+// checkpoints are there. Built once, shared by the tests.
 struct Store {
   sim::SimImage image{0};
   FoundTree files;

@@ -1,6 +1,6 @@
-// The power goes after every device command of a few small scenarios, mount and unmount included,
-// one command after the other. For each moment several survivors are mounted and compared with the
-// model: all unflushed writes lost, all kept, and some subsets.
+// The power goes after every device command of a few small scenarios, mount and unmount included, one
+// command after the other. For each moment several survivors are mounted and compared with the model: all
+// unflushed writes lost, all kept, and some subsets.
 #include <gtest/gtest.h>
 
 #include "crash/machine.h"

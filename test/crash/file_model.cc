@@ -22,8 +22,8 @@ std::string around(std::string_view bytes, size_t at) {
   return "'" + printable(bytes.substr(from, 48)) + "'";
 }
 
-// Whether a table that once held `version` may have `byte` at `at`. A block is written whole, with
-// zeros behind the end: after an unsynced truncation they may be there while the old size is.
+// Whether a table that once held `version` may have `byte` at `at`. A block is written whole, with zeros
+// behind the end: after an unsynced truncation they may be there while the old size is.
 bool may_hold(std::string_view version, size_t at, char byte) {
   if (at < version.size()) return version[at] == byte;
   return byte == '\0' && at / kTableBlock == version.size() / kTableBlock;

@@ -1,13 +1,13 @@
 // FileModel: what one file may hold after a crash.
 //
-// Content since the last sync is kept as a list of versions. An append extends the newest version;
-// every other change (overwrite, truncation, hole) starts a new one. `least` is the shortest length
-// at which a version may be found. After a power cut any version since the last sync may be there;
-// after the death of the process only those since the last flush. Rules checked: a log holds a
-// prefix of one version. A table holds, at each position, a byte that some version has there:
-// overwritten blocks may survive one by one. With a single version both mean the same: a prefix, no
-// shorter than what was synced. The one exception is told at may_hold() in the .cc file. Not
-// synchronised.
+// Content since the last sync is kept as a list of versions. An append extends the newest version; every
+// other change (overwrite, truncation, hole) starts a new one. `least` is the shortest length at which a
+// version may be found. After a power cut any version since the last sync may be there; after the death
+// of the process only those since the last flush.
+// Rules checked: a log holds a prefix of one version. A table holds, at each position, a byte that some
+// version has there: overwritten blocks may survive one by one. With a single version both mean the same:
+// a prefix, no shorter than what was synced. The one exception is told at may_hold() in the .cc file.
+// Not synchronised.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -34,8 +34,7 @@ class FileModel {
   // The number of the next write, for pattern().
   uint64_t next_write() { return ++writes_; }
 
-  // To be called before the operation itself, since an operation that fails may have had its
-  // effect.
+  // To be called before the operation itself, since an operation that fails may have had its effect.
   void append(std::string_view bytes);
   void write(uint64_t offset, std::string_view bytes);  // zeros fill a gap
   void truncate(uint64_t size);

@@ -1,15 +1,12 @@
-// Machine: a simulated computer with one disk, on which a file system is formatted, mounted, and
-// crashes.
+// Machine: a simulated computer with one disk, on which a file system is formatted, mounted, and crashes.
 //
-// A machine boots with a boot id, a directory for shared memory and a Context of its own. A crash
-// has two steps. stop() ends the disk for the running stack (unless a cut_after() did so before),
-// which then fails at everything; the test destroys its files. restart() destroys what is left of
-// the stack and boots on what the crash left behind:
-// - power loss: a survivor of the disk, another boot id, and the shared memory either empty (as
-// after a
+// A machine boots with a boot id, a directory for shared memory and a Context of its own. A crash has
+// two steps. stop() ends the disk for the running stack (unless a cut_after() did so before), which then
+// fails at everything; the test destroys its files. restart() destroys what is left of the stack and
+// boots on what the crash left behind:
+// - power loss: a survivor of the disk, another boot id, and the shared memory either empty (as after a
 //   real power cut) or still there (a stale tail, which must not be replayed);
-// - process death: the same boot id, the shared memory as it was at the moment of the cut, and
-// everything
+// - process death: the same boot id, the shared memory as it was at the moment of the cut, and everything
 //   the disk had executed.
 // With Background::stepped the run depends on the seed alone, as long as the test uses one thread.
 #pragma once

@@ -1,6 +1,6 @@
-// A full store: operations fail with no_space and harm nothing, everything can be deleted, the
-// space comes back, also with a crash in between. Method: sessions that expect no_space on a small
-// disk, compared with their model after each phase.
+// A full store: operations fail with no_space and harm nothing, everything can be deleted, the space
+// comes back, also with a crash in between. Method: sessions that expect no_space on a small disk, compared
+// with their model after each phase.
 #include <gtest/gtest.h>
 
 #include "crash/machine.h"

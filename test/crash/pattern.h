@@ -1,5 +1,5 @@
-// Self-describing file content: every 16-byte cell names the file it belongs to, the write that put
-// it there and its offset, so that a stale or misplaced byte says where it comes from.
+// Self-describing file content: every 16-byte cell names the file it belongs to, the write that put it
+// there and its offset, so that a stale or misplaced byte says where it comes from.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Power loss and process death under random histories: after each crash the store must hold a state
-// that the contract in <basalt/file_system.h> allows, check clean, and lose no space. See round.h.
+// Power loss and process death under random histories: after each crash the store must hold a state that
+// the contract in <basalt/file_system.h> allows, check clean, and lose no space. See round.h.
 #include <gtest/gtest.h>
 
 #include "crash/round.h"
@@ -36,8 +36,8 @@ TEST(ProcessDeath, MixedWithPowerLoss) {
   run_rounds(rounds(20), {.generations = 6, .steps = 120, .process_death = true});
 }
 
-// The harness must be able to fail: on a disk that answers a flush without doing it, synced data is
-// lost and some round has to say so.
+// The harness must be able to fail: on a disk that answers a flush without doing it, synced data is lost
+// and some round has to say so.
 TEST(Harness, FindsASyncWithoutFlush) {
   unsigned caught = 0;
   for (uint64_t seed = 1; seed <= 10; ++seed) {

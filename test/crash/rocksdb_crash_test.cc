@@ -1,8 +1,8 @@
-// RocksDB on a simulated disk that crashes at random moments. After power loss every write
-// acknowledged with sync=1 is there; after the death of the process also those with sync=0; in
-// every case the database opens and holds no damaged value. Method: two writers with keys of their
-// own, small memtables so that flushes and compactions run beside them, a crash after a random
-// number of device commands, reopen, compare, go on with the next generation.
+// RocksDB on a simulated disk that crashes at random moments. After power loss every write acknowledged
+// with sync=1 is there; after the death of the process also those with sync=0; in every case the database
+// opens and holds no damaged value. Method: two writers with keys of their own, small memtables so that
+// flushes and compactions run beside them, a crash after a random number of device commands, reopen,
+// compare, go on with the next generation.
 #include <basalt/rocksdb.h>
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
@@ -23,8 +23,8 @@ namespace {
 
 constexpr unsigned kWriters = 2;
 
-// RocksDB's own logger on the file system goes on writing after an error, which its writer asserts
-// never to happen (EnvLogger::Logv in a build with assertions): the log stays out of the crash.
+// RocksDB's own logger on the file system goes on writing after an error, which its writer asserts never
+// to happen (EnvLogger::Logv in a build with assertions): the log stays out of the crash.
 class NoLog final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
@@ -47,8 +47,8 @@ rocksdb::Options small_options(rocksdb::Env* env) {
   return options;
 }
 
-// What one writer knows: for each key the newest acknowledged version and, if a write failed, the
-// one that may have arrived.
+// What one writer knows: for each key the newest acknowledged version and, if a write failed, the one
+// that may have arrived.
 struct Writer {
   std::map<std::string, uint64_t> acknowledged;
   std::map<std::string, uint64_t> attempted;

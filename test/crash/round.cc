@@ -1,6 +1,6 @@
-// See round.h. A round is: format; then per generation: histories until the crash, perhaps crashes
-// during recovery, comparison with the models, perhaps a clean unmount and check; at the end
-// everything is removed and the free space compared with that of the empty store.
+// See round.h. A round is: format; then per generation: histories until the crash, perhaps crashes during
+// recovery, comparison with the models, perhaps a clean unmount and check; at the end everything is
+// removed and the free space compared with that of the empty store.
 #include "crash/round.h"
 
 #include <cstdlib>
@@ -127,7 +127,6 @@ class Round {
       // The power may go after the process has died, but a dead process cannot undo a power cut.
       Crash next = crash_;
       if (options_.power_loss && random_.chance(30)) next = Crash::power_loss;
-      if (std::getenv("SKIP_B9") && next == Crash::process_death) continue;
       machine_.plan(next);
       machine_.disk().cut_after(1 + random_.below(25));
       const Status status = machine_.mount();

@@ -1,5 +1,4 @@
-// One round of a crash test: a machine, some histories, crashes, recoveries, comparisons, all from
-// a seed.
+// One round of a crash test: a machine, some histories, crashes, recoveries, comparisons, all from a seed.
 #pragma once
 
 #include <cstdint>

@@ -35,8 +35,8 @@ std::string Session::recent() const {
 }
 
 bool Session::succeeded(const Status& status, const std::string& what) {
-  // What returns after the power has gone is a promise all the same. What returns after the process
-  // is dead was never heard by anybody.
+  // What returns after the power has gone is a promise all the same. What returns after the process is
+  // dead was never heard by anybody.
   const bool cut = is_cut_();
   if (status.ok() && (!cut || options_.crash == Crash::power_loss)) return true;
   if (cut) {

@@ -1,9 +1,9 @@
 // Session: operations on a file system, mirrored in a TreeModel.
 //
-// Every operation tells the model before the file system, since one that fails when the disk goes
-// may have had its effect, and notes success afterwards. When the disk is gone the session stops;
-// anything else that goes wrong is kept in problems() and stops it too. One thread per session;
-// several sessions may share a file system, each below the root of its own model.
+// Every operation tells the model before the file system, since one that fails when the disk goes may have
+// had its effect, and notes success afterwards. When the disk is gone the session stops; anything else
+// that goes wrong is kept in problems() and stops it too. One thread per session; several sessions may
+// share a file system, each below the root of its own model.
 #pragma once
 
 #include <basalt/file_system.h>

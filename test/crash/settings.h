@@ -1,9 +1,9 @@
 // How long the crash tests run, and how to run one again.
 //
-// BASALT_CRASH_ROUNDS: rounds per test, instead of the few that ctest runs. BASALT_CRASH_SEED: seed
-// of the first round; the rounds take consecutive seeds. BASALT_CRASH_KEEP: a directory; a failing
-// round leaves there the disk as the last crash left it, for `basalt check` and `basalt dump`.
-// Every failure names its seed and the command that repeats that round alone.
+// BASALT_CRASH_ROUNDS: rounds per test, instead of the few that ctest runs. BASALT_CRASH_SEED: seed of the
+// first round; the rounds take consecutive seeds. BASALT_CRASH_KEEP: a directory; a failing round leaves
+// there the disk as the last crash left it, for `basalt check` and `basalt dump`. Every failure names its
+// seed and the command that repeats that round alone.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,10 +1,10 @@
 // TreeModel: what names a file system may hold after a crash.
 //
-// The tree is a map from path to file (or directory). Each change of the name space makes a new
-// tree; all trees since the last one known durable are kept. The store applies changes in order,
-// each whole, so after a power cut the tree must be one of these, and after the death of the
-// process the newest (or the one an operation was about to make when it failed). Paths under one
-// root only: several models share a file system by having a root each. Not synchronised.
+// The tree is a map from path to file (or directory). Each change of the name space makes a new tree; all
+// trees since the last one known durable are kept. The store applies changes in order, each whole, so
+// after a power cut the tree must be one of these, and after the death of the process the newest (or the
+// one an operation was about to make when it failed).
+// Paths under one root only: several models share a file system by having a root each. Not synchronised.
 #pragma once
 
 #include <basalt/file_system.h>
@@ -45,9 +45,9 @@ class TreeModel {
   // A file with a number of its own; numbers name files in patterns.
   FilePtr new_file(FileKind kind);
 
-  // A change of names is made before the operation is started, since an operation that fails may
-  // have had its effect. Then confirm() when it succeeded, undo() when it failed without effect,
-  // neither when that is not known.
+  // A change of names is made before the operation is started, since an operation that fails may have
+  // had its effect. Then confirm() when it succeeded, undo() when it failed without effect, neither when
+  // that is not known.
   void put(const std::string& path, TreeEntry entry);
   void remove(const std::string& path);
   void rename(const std::string& from, const std::string& to);
@@ -58,8 +58,8 @@ class TreeModel {
   size_t mark() const { return base_ + trees_.size() - 1; }
   void synced(size_t mark);
 
-  // What is wrong with finding `found` after a crash; empty when it is legal. With Then::restart
-  // the model goes on from what was found.
+  // What is wrong with finding `found` after a crash; empty when it is legal. With Then::restart the
+  // model goes on from what was found.
   enum class Then : uint8_t { look_only, restart };
   std::vector<std::string> verify(const FoundTree& found, Crash crash, Then then);
 

@@ -1,8 +1,8 @@
 // Workload: a seeded random history of operations in a Session.
 //
-// step() does one operation below the model's root: create, append, write, flush, sync, truncate,
-// punch, close, reopen, remove, rename, link, directories, and reading back what is there. Same
-// seed and same answers, same history.
+// step() does one operation below the model's root: create, append, write, flush, sync, truncate, punch,
+// close, reopen, remove, rename, link, directories, and reading back what is there. Same seed and same
+// answers, same history.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Goal: validate_record() never reads outside what it was given and never takes a record to be
-// longer than that. Method: the input as it is, and with a right header around it.
+// Goal: validate_record() never reads outside what it was given and never takes a record to be longer than
+// that. Method: the input as it is, and with a right header around it.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

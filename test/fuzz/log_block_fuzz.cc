@@ -1,8 +1,7 @@
-// Goal: the validation of sealed blocks and the search for a log's end stay inside the bytes they
-// are given, and what they find is consistent: the end is no shorter than the blocks that prove it,
-// the last payload belongs to it. Method: the input is a run of 512-byte blocks; with a switch in
-// the first byte, headers get right identities and checksums, so that positions, lengths and epochs
-// are judged.
+// Goal: the validation of sealed blocks and the search for a log's end stay inside the bytes they are
+// given, and what they find is consistent: the end is no shorter than the blocks that prove it, the last
+// payload belongs to it. Method: the input is a run of 512-byte blocks; with a switch in the first byte,
+// headers get right identities and checksums, so that positions, lengths and epochs are judged.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

@@ -1,6 +1,5 @@
-// Goal: a page that Node::well_formed() accepts can be searched and edited without leaving the
-// page, and stays well formed. Method: the input's bytes as a page; the first ones also choose an
-// edit.
+// Goal: a page that Node::well_formed() accepts can be searched and edited without leaving the page, and
+// stays well formed. Method: the input's bytes as a page; the first ones also choose an edit.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

@@ -1,6 +1,5 @@
-// Goal: the file system's catalog records and paths: what is accepted is in range and encodes back
-// to the same bytes; anything else is an error with a sentence. Method: the input as record, entry,
-// key and path.
+// Goal: the file system's catalog records and paths: what is accepted is in range and encodes back to the
+// same bytes; anything else is an error with a sentence. Method: the input as record, entry, key and path.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

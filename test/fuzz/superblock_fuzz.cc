@@ -1,6 +1,6 @@
-// Goal: parse_superblock() accepts only what can be worked with: every region inside the device,
-// every count within its bound. Method: the input's bytes laid over a superblock, with the checksum
-// and the magic put right, so that the fields themselves are judged; also the bytes as they are.
+// Goal: parse_superblock() accepts only what can be worked with: every region inside the device, every
+// count within its bound. Method: the input's bytes laid over a superblock, with the checksum and the
+// magic put right, so that the fields themselves are judged; also the bytes as they are.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

@@ -3,6 +3,7 @@
 // have reached the file system (links, recycled logs, sequence numbers) is checked there.
 #include <rocksdb/db.h>
 #include <rocksdb/options.h>
+#include <rocksdb/slice_transform.h>
 #include <rocksdb/sst_file_manager.h>
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/table.h>
@@ -290,6 +291,19 @@ TEST_F(DbTest, BlobFilesAndChecksumHandoff) {
   ASSERT_OK(db_->CompactRange({}, nullptr, nullptr));
   reopen();
   expect(*db_, 0, 5'000, 1);
+}
+
+// Plain tables read themselves through a memory map, which a store does not have.
+TEST_F(DbTest, PlainTables) {
+  options_.allow_mmap_reads = true;
+  options_.prefix_extractor.reset(rocksdb::NewFixedPrefixTransform(6));
+  options_.table_factory.reset(rocksdb::NewPlainTableFactory());
+  open();
+  fill(*db_, 0, 5'000);
+  ASSERT_OK(db_->Flush({}));
+  expect(*db_, 0, 5'000);
+  reopen();
+  expect(*db_, 0, 5'000);
 }
 
 TEST_F(DbTest, BytesPerSync) {

@@ -1,6 +1,6 @@
-// A program that uses stores from its exit handlers, after main() has returned: RocksDB's tools
-// keep their Env in static objects, so this is how their databases are closed. Two runs with one
-// URI: the first writes while it goes down, the second must find it.
+// A program that uses stores from its exit handlers, after main() has returned: RocksDB's tools keep
+// their Env in static objects, so this is how their databases are closed. Two runs with one URI: the
+// first writes while it goes down, the second must find it.
 //
 //   exit_handler_program <basalt:// URI> write|verify
 #include <basalt/rocksdb.h>
@@ -43,8 +43,8 @@ struct LastWriter {
   }
 };
 
-// Runs after that, when even RocksDB's own Env is gone (its EnvOptions() no longer works then, so
-// this makes a directory, not a file): mounts, changes something and unmounts once more.
+// Runs after that, when even RocksDB's own Env is gone (its EnvOptions() no longer works then, so this
+// makes a directory, not a file): mounts, changes something and unmounts once more.
 void at_exit() {
   std::shared_ptr<rocksdb::FileSystem> fs;
   if (!basalt::NewRocksdbFileSystem(uri, &fs).ok()) std::_Exit(4);

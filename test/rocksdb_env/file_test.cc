@@ -165,6 +165,22 @@ TEST_P(FileTest, RandomReadsAtAndBeyondTheEnd) {
   }
 }
 
+// What tables do that were promised a memory map: they keep the bytes as long as the file is open.
+TEST_P(FileTest, ReadsWithoutScratchLastAsLongAsTheFile) {
+  const std::string bytes = pattern(100'000);
+  write_file(name(), bytes);
+  rocksdb::FileOptions options;
+  options.use_mmap_reads = true;
+  std::unique_ptr<rocksdb::FSRandomAccessFile> file;
+  ASSERT_OK(fs_->NewRandomAccessFile(name(), options, &file, nullptr));
+  Slice all;
+  Slice part;
+  ASSERT_OK(file->Read(0, bytes.size(), io_, &all, nullptr, nullptr));
+  ASSERT_OK(file->Read(500, 20, io_, &part, nullptr, nullptr));
+  EXPECT_EQ(all.ToString(), bytes);
+  EXPECT_EQ(part.ToString(), bytes.substr(500, 20));
+}
+
 TEST_P(FileTest, MultiReadAnswersEachRequest) {
   const std::string bytes = pattern(500'000);
   write_file(name(), bytes);

@@ -38,6 +38,13 @@ TEST(Mount, CreatesAFileOfTheSizeAsked) {
   EXPECT_EQ(std::filesystem::file_size(store.file()), 300u << 20);
 }
 
+TEST(Mount, CreateMakesAStoreInMemory) {
+  std::shared_ptr<rocksdb::FileSystem> fs;
+  ASSERT_OK(NewRocksdbFileSystem("basalt://ram:256M?create=256M", &fs));
+  put(*fs, "/f", "in memory");
+  EXPECT_EQ(get(*fs, "/f"), "in memory");
+}
+
 TEST(Mount, WithoutCreateAMissingFileIsAnError) {
   const TempStore store;
   const Status status = try_open("basalt://file:" + store.file());

@@ -1,5 +1,5 @@
-// Random: a small seeded generator for simulations (splitmix64): the same seed gives the same run
-// with every compiler, which std's distributions do not promise. One thread.
+// Random: a small seeded generator for simulations (splitmix64): the same seed gives the same run with
+// every compiler, which std's distributions do not promise. One thread.
 #pragma once
 
 #include <cstdint>

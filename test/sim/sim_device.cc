@@ -69,8 +69,7 @@ class SimChannel final : public NativeChannel<SimChannel> {
     }
   }
 
-  // Completes what is due. complete() may queue more, never execute it, so running_ only shrinks
-  // here.
+  // Completes what is due. complete() may queue more, never execute it, so running_ only shrinks here.
   void reap() noexcept {
     const Duration time = running_.empty() ? Duration{} : now();
     const bool cut = disk_.is_cut();

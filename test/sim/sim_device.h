@@ -1,9 +1,9 @@
 // SimDevice: a basalt::Device over a SimDisk (sim_disk.h).
 //
-// Each channel executes what was queued when its doorbell rings, in a seeded random order, and
-// completes it after a seeded number of further polls. Several devices may be opened over one disk,
-// one after the other; the disk outlives them through its shared_ptr, so that a test can cut the
-// power, let the stack above fail and go, and look at the survivors.
+// Each channel executes what was queued when its doorbell rings, in a seeded random order, and completes
+// it after a seeded number of further polls. Several devices may be opened over one disk, one after the
+// other; the disk outlives them through its shared_ptr, so that a test can cut the power, let the stack
+// above fail and go, and look at the survivors.
 //
 //   auto disk = std::make_shared<SimDisk>(SimOptions{.size_bytes = 32 << 20});
 //   std::unique_ptr<Device> device = open_sim_device(context, disk);

@@ -1,5 +1,5 @@
-// SimDevice: the disk behind the block contract: delayed and reordered completions, the cut seen
-// through channels, determinism by seed.
+// SimDevice: the disk behind the block contract: delayed and reordered completions, the cut seen through
+// channels, determinism by seed.
 #include "sim/sim_device.h"
 
 #include <gtest/gtest.h>
@@ -77,8 +77,7 @@ TEST_F(SimDeviceTest, FuaIsOneCommandWhereItIsNativeAndWriteAndFlushElsewhere) {
   EXPECT_EQ(disk_->unflushed_writes(), 0u);
 }
 
-// Many Ios at once complete each exactly once, some out of order, and the order depends on the seed
-// only.
+// Many Ios at once complete each exactly once, some out of order, and the order depends on the seed only.
 TEST_F(SimDeviceTest, CompletesInAnOrderTheSeedDecides) {
   struct Write {
     Io io;

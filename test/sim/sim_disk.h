@@ -1,13 +1,14 @@
 // SimDisk: a disk with a volatile write cache, in RAM, whose power can be cut.
 //
-// The disk keeps what a reader sees (`current`), what is on stable media (`durable`) and the writes
-// in between, in the order they were executed. A flush makes durable what had *completed* before it
-// was submitted, on any channel, and nothing more; a FUA write only itself. power_cut() freezes the
-// disk: from then on every command fails with device_removed and nothing is acknowledged any more.
-// What a machine would find after the cut is surviving_image(seed): the durable bytes plus any
-// subset of the unflushed writes, each possibly torn at the atomic unit. One frozen disk gives as
-// many survivors as there are seeds. Invariants: a write that was durable never loses to an older
-// one; `durable` changes only by completions.
+// The disk keeps what a reader sees (`current`), what is on stable media (`durable`) and the writes in
+// between, in the order they were executed. A flush makes durable what had *completed* before it was
+// submitted, on any channel, and nothing more; a FUA write only itself. power_cut() freezes the disk: from
+// then on every command fails with device_removed and nothing is acknowledged any more. What a machine
+// would find after the cut is surviving_image(seed): the durable bytes plus any subset of the unflushed
+// writes, each possibly torn at the atomic unit. One frozen disk gives as many survivors as there are
+// seeds.
+// Invariants: a write that was durable never loses to an older one; `durable` changes only by
+// completions.
 //
 // The device over it is in sim_device.h. Thread rules: every member may be called from any thread.
 #pragma once
@@ -61,8 +62,8 @@ struct SimCounters {
 
 enum class Damage : uint8_t { flip_bit, zeros, garbage };
 
-// Commands of `ops` that touch the blocks fail with `status`, `times` times. A failing write leaves
-// any part of its bytes behind.
+// Commands of `ops` that touch the blocks fail with `status`, `times` times. A failing write leaves any
+// part of its bytes behind.
 struct SimFault {
   OpSet ops;
   Lba first;
@@ -83,12 +84,11 @@ class SimDisk {
 
   // ---- Power
   void power_cut();
-  // Cuts the power when `commands` more media commands have been executed: the last of them is
-  // executed but never completes. kNever takes it back.
+  // Cuts the power when `commands` more media commands have been executed: the last of them is executed
+  // but never completes. kNever takes it back.
   void cut_after(uint64_t commands);
   bool is_cut() const;
-  // Runs once, at the moment of the cut, before any other command; must not call back into the
-  // disk.
+  // Runs once, at the moment of the cut, before any other command; must not call back into the disk.
   void on_cut(std::function<void()> action);
   // The disk after the cut. Seed 0 loses every unflushed write, seed 1 keeps all, others choose.
   std::shared_ptr<SimDisk> surviving_image(uint64_t seed) const;

@@ -1,9 +1,9 @@
 // SimImage: the bytes of a simulated disk, in RAM, cheap to copy.
 //
-// The image is a vector of 64 KiB chunks that copies share until one of them is written; a missing
-// chunk reads as zeros. Copying an image therefore costs a pointer per chunk, so that a crash test
-// can take thousands of them. Not synchronised: the owner locks, and images that share chunks are
-// not written by two threads at once.
+// The image is a vector of 64 KiB chunks that copies share until one of them is written; a missing chunk
+// reads as zeros. Copying an image therefore costs a pointer per chunk, so that a crash test can take
+// thousands of them. Not synchronised: the owner locks, and images that share chunks are not written by
+// two threads at once.
 #pragma once
 
 #include <basalt/status.h>

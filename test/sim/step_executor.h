@@ -1,6 +1,6 @@
-// StepExecutor: background work that happens only when the test says so, in the test's thread, in
-// the order it was posted. Delays do not count: a posted task may run at the next step. That makes
-// a run with one thread depend on its seed alone.
+// StepExecutor: background work that happens only when the test says so, in the test's thread, in the
+// order it was posted. Delays do not count: a posted task may run at the next step. That makes a run with
+// one thread depend on its seed alone.
 //
 // Thread rules: tasks may be posted from any thread; run_one() and cancel() from one.
 #pragma once

@@ -1,5 +1,4 @@
-// The table of all backends, for programs that want every scheme. Linking this target links them
-// all.
+// The table of all backends, for programs that want every scheme. Linking this target links them all.
 #include "bdev/null/null_device.h"
 #include "bdev/part/part_device.h"
 #include "bdev/pmem/pmem_device.h"
