@@ -23,9 +23,11 @@ struct AsyncReads::Pending {
     Io io;
     iovec vector{};
   };
-  AsyncReads* owner = nullptr;
+  AsyncReads* reads = nullptr;
   Lane* lane = nullptr;
-  InodeRef inode;
+  InodeRef inode;                  // not of a fill: its owner has one
+  OpenInode* file = nullptr;       // whose bytes are read
+  const void* fill_for = nullptr;  // a fill: its owner
   blob::Blob* blob = nullptr;
   blob::IoGate::Token token{};
   IoBuffers::Lease buffer;
@@ -55,6 +57,8 @@ AsyncReads::Pending* AsyncReads::take_pending() {
 
 void AsyncReads::give_back(Pending* pending) {
   pending->inode.reset();
+  pending->file = nullptr;
+  pending->fill_for = nullptr;
   pending->buffer = {};
   pending->status = {};
   pending->code = StatusCode::ok;
@@ -69,11 +73,23 @@ void AsyncReads::on_done(Io& io) {
   Pending& pending = *static_cast<Pending*>(io.user);
   if (io.status != StatusCode::ok && pending.code == StatusCode::ok) pending.code = io.status;
   if (--pending.left > 0) return;
-  const MutexLock lock(pending.owner->mutex_);
-  pending.blob->gate().leave(pending.token);
-  pending.inode->reads_in_flight.fetch_sub(1);
-  pending.complete = true;
-  --pending.lane->outstanding;
+  AsyncReads& reads = *pending.reads;
+  const bool is_fill = pending.fill_for != nullptr;
+  if (is_fill && pending.code == StatusCode::ok) reads.keep_pages(pending);
+  {
+    const MutexLock lock(reads.mutex_);
+    pending.blob->gate().leave(pending.token);
+    --pending.lane->outstanding;
+    if (is_fill) std::erase(reads.fills_, &pending);
+    pending.file->reads_in_flight.fetch_sub(1);
+    pending.complete = true;
+  }
+  if (is_fill) reads.give_back(&pending);
+}
+
+void AsyncReads::keep_pages(const Pending& pending) {
+  core_.cache.insert(pending.file->id, pending.begin / kBlock, pending.buffer.first(pending.length),
+                     pending.file->cache_generation, pending.generation);
 }
 
 AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
@@ -97,13 +113,16 @@ AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
   }
 }
 
-// Builds and sends the Ios for [offset, offset + length) of the blob; false when nothing was sent and
-// the caller has to read by himself.
-bool AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length) {
+// Builds and sends the Ios for [offset, offset + length) of the blob; zeros what is not on the device.
+AsyncReads::Submitted AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset,
+                                         size_t length) {
   pending.token = blob.gate().enter();
   pending.blob = &blob;
-  std::memset(pending.buffer.span().data(), 0, length);  // what is unmapped or unwritten
   pending.part_count = 0;
+  uint64_t filled = offset;  // what lies between mapped, written pieces reads as zeros
+  const auto zero_up_to = [&](uint64_t end) {
+    std::memset(pending.buffer.span().data() + (filled - offset), 0, end - filled);
+  };
   const uint64_t unit = core_.device_block_bytes;
   const uint64_t first = offset / kBlock, last = round_up(offset + length, kBlock) / kBlock;
   for (const blob::Extent& extent : core_.store.extents(blob, {first, last - first})) {
@@ -111,6 +130,8 @@ bool AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset, siz
     const uint64_t from = std::max(extent.logical * kBlock, offset);
     const uint64_t to = std::min(extent.end() * kBlock, offset + length);
     if (from >= to) continue;
+    zero_up_to(from);
+    filled = to;
     if (pending.part_count == pending.parts.size()) {
       pending.parts.push_back(std::make_unique<Pending::Part>());
     }
@@ -124,31 +145,35 @@ bool AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset, siz
     part.io.done = &AsyncReads::on_done;
     part.io.user = &pending;
   }
+  zero_up_to(offset + length);
   MutexLock lock(mutex_);
   Lane* lane = pending.part_count == 0 ? nullptr : lane_for_submit(lock);
   if (lane == nullptr) {
     blob.gate().leave(pending.token);
-    pending.complete = pending.part_count == 0;
-    return pending.complete;
+    return pending.part_count == 0 ? Submitted::nothing_to_send : Submitted::refused;
   }
   pending.lane = lane;
   pending.left = pending.part_count;
-  pending.inode->reads_in_flight.fetch_add(1);
+  pending.file->reads_in_flight.fetch_add(1);
+  if (pending.fill_for != nullptr) fills_.push_back(&pending);
   ++lane->outstanding;
   lane->in_use = true;
   lock.unlock();
-  for (size_t i = 0; i < pending.part_count; ++i) lane->channel->submit(pending.parts[i]->io);
+  // A fill may be complete, given back and in use for another read once its last part is submitted.
+  const size_t count = pending.part_count;
+  for (size_t i = 0; i < count; ++i) lane->channel->submit(pending.parts[i]->io);
   lane->channel->poll();
   lock.lock();
   lane->in_use = false;
   changed_.notify_all();
-  return true;
+  return Submitted::sent;
 }
 
 void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
   Pending* pending = take_pending();
-  pending->owner = this;
+  pending->reads = this;
   pending->inode = inode;
+  pending->file = inode.get();
   read.impl = pending;
   read.done = false;
   read.length = 0;
@@ -166,7 +191,7 @@ void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
   }
   if (offset >= device_end) return;
   const auto rest = out.subspan(offset - read.offset, device_end - offset);
-  bool sent = false;
+  Submitted submitted = Submitted::refused;
   {
     MutexLock lock(inode->mutex);
     const bool plain =
@@ -183,14 +208,109 @@ void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
       pending->offset = offset;
       pending->rest = rest;
       pending->complete = false;
-      sent = submit(*pending, *inode->blob, pending->begin, pending->length);
+      submitted = submit(*pending, *inode->blob, pending->begin, pending->length);
       inode->reads_in_flight.fetch_sub(1);
     }
   }
-  if (sent) return;
+  if (submitted == Submitted::sent) return;
+  pending->complete = true;
+  if (submitted == Submitted::nothing_to_send) return;
   pending->rest = {};
   pending->status = read_device(core_, *inode, offset, rest);
-  pending->complete = true;
+}
+
+AsyncReads::Pending* AsyncReads::find_fill(const OpenInode& inode, uint64_t page) {
+  for (Pending* fill : fills_) {
+    if (fill->file == &inode && page * kBlock - fill->begin < fill->length) return fill;
+  }
+  return nullptr;
+}
+
+uint64_t AsyncReads::skip_present(OpenInode& inode, uint64_t page, uint64_t last) {
+  while (page < last) {
+    if (core_.cache.contains(inode.id, page)) {
+      ++page;
+      continue;
+    }
+    const MutexLock lock(mutex_);
+    const Pending* fill = find_fill(inode, page);
+    if (fill == nullptr) return page;
+    page = (fill->begin + fill->length) / kBlock;
+  }
+  return last;
+}
+
+uint64_t AsyncReads::end_of_gap(OpenInode& inode, uint64_t page, uint64_t last) {
+  last = std::min(last, page + IoBuffers::kLargeBytes / kBlock);
+  {
+    const MutexLock lock(mutex_);
+    for (const Pending* fill : fills_) {
+      const uint64_t first = fill->begin / kBlock;
+      if (fill->file == &inode && first > page) last = std::min(last, first);
+    }
+  }
+  uint64_t end = page + 1;
+  while (end < last && !core_.cache.contains(inode.id, end)) ++end;
+  return end;
+}
+
+void AsyncReads::start_one_fill(OpenInode& inode, const void* owner, uint64_t page,
+                                uint64_t count) {
+  {
+    // Counted before the lock goes, so that drain() sees a read that is about to be sent.
+    const MutexLock lock(inode.mutex);
+    if (inode.no_async || !inode.open_data(core_).ok()) return;
+    inode.reads_in_flight.fetch_add(1);
+  }
+  Pending* fill = take_pending();
+  fill->reads = this;
+  fill->file = &inode;
+  fill->fill_for = owner;
+  fill->begin = page * kBlock;
+  fill->length = count * kBlock;
+  fill->buffer = core_.buffers.take(fill->length);
+  fill->generation = inode.cache_generation.load(std::memory_order_acquire);
+  const Submitted submitted = submit(*fill, *inode.blob, fill->begin, fill->length);
+  if (submitted == Submitted::nothing_to_send) keep_pages(*fill);
+  if (submitted != Submitted::sent) give_back(fill);
+  inode.reads_in_flight.fetch_sub(1);
+}
+
+void AsyncReads::start_fill(OpenInode& inode, const void* owner, uint64_t offset, uint64_t end) {
+  end = std::min(end, inode.tail_begin.load(std::memory_order_acquire));
+  const uint64_t last = round_up(end, kBlock) / kBlock;
+  uint64_t page = offset / kBlock;
+  while ((page = skip_present(inode, page, last)) < last) {
+    {
+      const MutexLock lock(mutex_);
+      if (fills_.size() >= kMaxFills) return;
+    }
+    const uint64_t gap_end = end_of_gap(inode, page, last);
+    start_one_fill(inode, owner, page, gap_end - page);
+    page = gap_end;
+  }
+}
+
+bool AsyncReads::wait_for_fill(OpenInode& inode, uint64_t offset) {
+  MutexLock lock(mutex_);
+  Pending* fill = find_fill(inode, offset / kBlock);
+  if (fill == nullptr) return false;
+  // Given back, it may soon be another fill: what is waited for is the page, not the object.
+  do {
+    progress(lock, *fill->lane);
+    fill = find_fill(inode, offset / kBlock);
+  } while (fill != nullptr);
+  return true;
+}
+
+void AsyncReads::finish_fills(const void* owner) {
+  MutexLock lock(mutex_);
+  while (true) {
+    const auto fill =
+        std::find_if(fills_.begin(), fills_.end(), [&](Pending* p) { return p->fill_for == owner; });
+    if (fill == fills_.end()) return;
+    progress(lock, *(*fill)->lane);
+  }
 }
 
 void AsyncReads::progress(MutexLock& lock, Lane& lane) {
@@ -217,10 +337,7 @@ void AsyncReads::hand_over(AsyncRead& read) {
     const auto raw = pending->buffer.first(pending->length);
     std::memcpy(pending->rest.data(), raw.data() + (pending->offset - pending->begin),
                 pending->rest.size());
-    if (core_.cache.enabled()) {
-      core_.cache.insert(pending->inode->id, pending->begin / kBlock, raw,
-                         pending->inode->cache_generation, pending->generation);
-    }
+    if (core_.cache.enabled()) keep_pages(*pending);
   }
   if (!read.status.ok()) read.length = 0;
   read.impl = nullptr;

@@ -6,7 +6,12 @@
 // and wakes those who wait. Reads hold their inode, so that its blob stays, and its I/O gate, so that freed
 // space is not reused under them.
 // What is not a plain read of a table on the device (logs, reads beside a truncation) is done in start().
-// Threads: any. `mutex_` guards the channels' roles and every Pending's completion.
+//
+// Fills are reads nobody asked for yet: readahead and prefetch. They go into the page cache by whoever
+// finds them complete; a read that misses a page looks here before it goes to the device. A fill belongs
+// to an open handle, which waits for its fills before it lets the inode go. There is a bound on fills
+// under way; beyond it, and beside a truncation, there is no reading ahead.
+// Threads: any. `mutex_` guards the channels' roles, the list of fills and every Pending's completion.
 #pragma once
 
 #include "base/sync.h"
@@ -27,6 +32,13 @@ class AsyncReads {
   void start(const InodeRef& inode, AsyncRead& read);
   Status wait(std::span<AsyncRead* const> reads, size_t min_done);
   void cancel(AsyncRead& read);
+  // Starts reading [offset, end) into the page cache for the handle that `owner` stands for. What is
+  // cached or under way already is left out.
+  void start_fill(OpenInode& inode, const void* owner, uint64_t offset, uint64_t end);
+  // Waits for a fill under way that covers the byte at `offset`; false when there is none.
+  bool wait_for_fill(OpenInode& inode, uint64_t offset);
+  // Waits for every fill of `owner`, who starts no more.
+  void finish_fills(const void* owner);
   // Waits until no read of this inode is in flight. Its results stay for their owners.
   void drain(OpenInode& inode);
   ChannelStats stats();
@@ -35,7 +47,15 @@ class AsyncReads {
   struct Lane;
   struct Pending;
   static void on_done(Io& io);
-  bool submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length);
+  enum class Submitted : uint8_t { sent, nothing_to_send, refused };
+  Submitted submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length);
+  void keep_pages(const Pending& pending);
+  void start_one_fill(OpenInode& inode, const void* owner, uint64_t page, uint64_t count);
+  // The first page in [page, last) that neither the cache nor a fill has; and the end of the gap there.
+  uint64_t skip_present(OpenInode& inode, uint64_t page, uint64_t last);
+  uint64_t end_of_gap(OpenInode& inode, uint64_t page, uint64_t last);
+  // The fill under way that covers the page, or none. The mutex is held.
+  Pending* find_fill(const OpenInode& inode, uint64_t page);
   Lane* lane_for_submit(MutexLock& lock);
   // One round of completing: as the user of `lane`, or by waiting for him.
   void progress(MutexLock& lock, Lane& lane);
@@ -44,11 +64,13 @@ class AsyncReads {
   void give_back(Pending* pending);
 
   static constexpr unsigned kMaxLanes = 16;
+  static constexpr size_t kMaxFills = 16;
   Core& core_;
   Mutex mutex_;
   CondVar changed_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Pending>> free_;
+  std::vector<Pending*> fills_;  // under way
 };
 
 }  // namespace basalt::blobfs

@@ -86,6 +86,7 @@ FileHandle::~FileHandle() {
 void FileHandle::let_go() {
   if (!inode_) return;
   final_size_ = inode_->size.load();
+  if (kind_ == FileKind::table) core_.reads->finish_fills(&readahead_);
   inode_.reset();
   count_.open.fetch_sub(1);  // from here on the file system may be gone
 }
@@ -162,7 +163,9 @@ Status FileHandle::prefetch(uint64_t offset, size_t length) {
   BASALT_TRY(check_range(offset, length));
   // More would push out what was asked for first.
   const uint64_t most = core_.cache.capacity_pages() / 2 * PageCache::kPageBytes;
-  return load_pages(core_, *inode_, offset, offset + std::min<uint64_t>(length, most));
+  core_.reads->start_fill(*inode_, &readahead_, offset,
+                          offset + std::min<uint64_t>(length, most));
+  return {};
 }
 
 Status FileHandle::append(std::span<const std::byte> bytes) {

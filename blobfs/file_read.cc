@@ -1,6 +1,7 @@
 #include "blobfs/file_read.h"
 
 #include "base/try.h"
+#include "blobfs/async_reads.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_file.h"
 #include "blobfs/log_reader.h"
@@ -11,15 +12,6 @@
 namespace basalt::blobfs {
 
 namespace {
-
-constexpr uint64_t kMaxReadBytes = IoBuffers::kLargeBytes;
-
-Result<blob::Blob*> blob_of(Core& core, OpenInode& inode) {
-  if (blob::Blob* blob = inode.data.load(std::memory_order_acquire)) return blob;
-  const MutexLock lock(inode.mutex);
-  BASALT_TRY(inode.open_data(core));
-  return &*inode.blob;
-}
 
 // Copies the payload of log blocks, one by one validated. `offset` is in the file.
 Status open_blocks(const LogIdentity& log, std::span<const std::byte> blocks, uint64_t first_block,
@@ -121,26 +113,37 @@ Status read_pages(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t first
 
 Status read_cached(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offset,
                    std::span<std::byte> out, PageCache::Touch touch) {
-  while (!out.empty()) {
+  while (true) {
     const size_t hit = core.cache.read(inode.id, offset, out, touch);
     offset += hit;
     out = out.subspan(hit);
-    if (out.empty()) break;
+    if (out.empty()) return {};
+    // What is on its way is not read again. It may have been refused by the cache, or be gone again.
+    const bool was_filling = inode.reads_in_flight.load(std::memory_order_relaxed) != 0 &&
+                             core.reads->wait_for_fill(inode, offset);
+    if (was_filling && core.cache.contains(inode.id, offset / kBlock)) continue;
     const uint64_t first = offset / kBlock;
     const size_t count = std::min<uint64_t>(out.size(), first * kBlock + kMaxReadBytes - offset);
     const uint64_t pages = round_up(offset + count, kBlock) / kBlock - first;
     BASALT_TRY(read_pages(core, inode, blob, first, pages, offset, out.first(count)));
     offset += count;
     out = out.subspan(count);
+    if (out.empty()) return {};
   }
-  return {};
+}
+
+}  // namespace
+
+Result<blob::Blob*> blob_of(Core& core, OpenInode& inode) {
+  if (blob::Blob* blob = inode.data.load(std::memory_order_acquire)) return blob;
+  const MutexLock lock(inode.mutex);
+  BASALT_TRY(inode.open_data(core));
+  return &*inode.blob;
 }
 
 bool uses_cache(const Core& core, const OpenInode& inode, Caching caching) {
   return inode.kind == InodeKind::table && caching == Caching::normal && core.cache.enabled();
 }
-
-}  // namespace
 
 uint64_t read_tail(OpenInode& inode, uint64_t offset, std::span<std::byte> out) {
   const uint64_t end = offset + out.size();
@@ -163,23 +166,6 @@ Status read_device(Core& core, OpenInode& inode, uint64_t offset, std::span<std:
                                       : read_table(core, inode, *blob, offset, out);
 }
 
-Status load_pages(Core& core, OpenInode& inode, uint64_t offset, uint64_t end) {
-  end = std::min(end, inode.tail_begin.load(std::memory_order_acquire));
-  BASALT_TRY_ASSIGN(blob::Blob * blob, blob_of(core, inode));
-  const uint64_t last = round_up(end, kBlock) / kBlock;
-  uint64_t page = offset / kBlock;
-  while (page < last) {
-    if (core.cache.contains(inode.id, page)) {
-      ++page;
-      continue;
-    }
-    const uint64_t count = std::min(last - page, kMaxReadBytes / kBlock);
-    BASALT_TRY(read_pages(core, inode, *blob, page, count, 0, {}));
-    page += count;
-  }
-  return {};
-}
-
 Result<size_t> read_file(Core& core, OpenInode& inode, Readahead& readahead, uint64_t offset,
                          std::span<std::byte> out, Caching caching) {
   const uint64_t size = inode.size.load(std::memory_order_acquire);
@@ -195,73 +181,11 @@ Result<size_t> read_file(Core& core, OpenInode& inode, Readahead& readahead, uin
   BASALT_TRY_ASSIGN(blob::Blob * blob, blob_of(core, inode));
   const Readahead::Advice advice = readahead.note(offset, offset + out.size());
   const auto touch = advice.sequential ? PageCache::Touch::scan : PageCache::Touch::reuse;
+  if (advice.begin < advice.end) {
+    core.reads->start_fill(inode, &readahead, advice.begin, advice.end);
+  }
   BASALT_TRY(read_cached(core, inode, *blob, offset, rest, touch));
-  // Reading ahead is a favour: its failure is met by the read that needs the bytes.
-  if (advice.begin < advice.end) (void)load_pages(core, inode, advice.begin, advice.end);
   return out.size();
-}
-
-void read_file_batch(Core& core, OpenInode& inode, Readahead& readahead,
-                     std::span<ReadRequest> requests, Caching caching) {
-  struct Miss {
-    ReadRequest* request;
-    IoBuffers::Lease buffer;
-    uint64_t begin;   // of the aligned range that is read
-    uint64_t offset;  // of the bytes wanted
-    std::span<std::byte> out;
-  };
-  std::vector<Miss> misses;
-  std::vector<blob::BlobRead> reads;
-  const bool cached = uses_cache(core, inode, caching);
-  const uint64_t unit = cached ? kBlock : core.device_block_bytes;
-  const uint64_t generation = inode.cache_generation.load(std::memory_order_acquire);
-  for (ReadRequest& request : requests) {
-    const uint64_t size = inode.size.load(std::memory_order_acquire);
-    const uint64_t wanted = request.offset < size ? size - request.offset : 0;
-    // What is not worth its own place in the batch: logs, and reads longer than a buffer.
-    if (inode.kind == InodeKind::log || request.buffer.size() > kMaxReadBytes - 2 * unit) {
-      auto result = read_file(core, inode, readahead, request.offset, request.buffer, caching);
-      request.status = result ? Status{} : result.error();
-      request.length = result.value_or(0);
-      continue;
-    }
-    request.length = std::min<uint64_t>(request.buffer.size(), wanted);
-    request.status = {};
-    if (request.length == 0) continue;
-    const auto out = request.buffer.first(request.length);
-    const uint64_t device_end = read_tail(inode, request.offset, out);
-    uint64_t offset = request.offset;
-    if (cached && device_end > offset) {
-      offset += core.cache.read(inode.id, offset, out.first(device_end - offset),
-                                PageCache::Touch::reuse);
-    }
-    if (offset >= device_end) continue;
-    const uint64_t begin = round_down(offset, unit);
-    const uint64_t length = round_up(device_end, unit) - begin;
-    misses.push_back({&request, core.buffers.take(length), begin, offset,
-                      out.subspan(offset - request.offset, device_end - offset)});
-    reads.push_back({begin, misses.back().buffer.first(length)});
-  }
-  if (reads.empty()) return;
-  const Result<blob::Blob*> blob = blob_of(core, inode);
-  if (blob) core.store.read_batch(**blob, reads, blob::Unwritten::zeros);
-  for (size_t i = 0; i < reads.size(); ++i) {
-    const Miss& miss = misses[i];
-    if (!blob || reads[i].status != StatusCode::ok) {
-      miss.request->length = 0;
-      miss.request->status =
-          blob ? Status(reads[i].status, "table " + std::to_string(inode.id) + ": read bytes at " +
-                                             std::to_string(miss.offset))
-               : blob.error();
-      continue;
-    }
-    if (cached) {
-      core.cache.insert(inode.id, miss.begin / kBlock, reads[i].buffer, inode.cache_generation,
-                        generation);
-    }
-    std::memcpy(miss.out.data(), reads[i].buffer.data() + (miss.offset - miss.begin),
-                miss.out.size());
-  }
 }
 
 }  // namespace basalt::blobfs

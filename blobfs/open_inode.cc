@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/try.h"
+#include "blobfs/file_space.h"
 
 namespace basalt::blobfs {
 
@@ -149,9 +150,11 @@ void InodeTable::release(OpenInode* inode) {
   }
   const uint64_t id = last->id;
   const bool unlinked = last->unlinked;
+  const uint64_t cached_pages =
+      last->kind == InodeKind::table ? round_up(last->size.load(), kBlock) / kBlock : 0;
   last.reset();  // closes the blob
   if (!unlinked || core_.read_only) return;
-  core_.cache.erase(id, 0, ~uint64_t{0} / PageCache::kPageBytes);
+  core_.cache.erase(id, 0, cached_pages);
   // Interrupted or failed, it is taken up again at the next mount: the blob is on the orphan list.
   if (Status status = core_.store.delete_blob(BlobId{id}); !status.ok()) {
     core_.context.log().log(LogLevel::error, "blobfs",
