@@ -31,7 +31,7 @@ class AsyncReads;
 
 struct Core {
   Core(Context& context_in, blob::BlobStore& store_in, const MountOptions& options)
-      : context(context_in), store(store_in), cache(options.cache_bytes) {
+      : context(context_in), store(store_in) {
     const DeviceInfo& info = store.device().info();
     read_only = options.mode == OpenMode::read_only;
     device_block_bytes = info.block_size;

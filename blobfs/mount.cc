@@ -67,9 +67,11 @@ std::unique_ptr<Device> FileSystemImpl::give_up() {
 }
 
 Status FileSystemImpl::bring_up() {
+  BASALT_TRY(PageCache::check_size(options_.cache_bytes));
   BASALT_TRY(open_store());
   const bool writer = options_.mode == OpenMode::read_write;
   core_ = std::make_unique<Core>(context_, *store_, options_);
+  BASALT_TRY(core_->cache.reserve(options_.cache_bytes));
   core_->tail = tail_.get();
   reads_ = std::make_unique<AsyncReads>(*core_);
   core_->reads = reads_.get();

@@ -1,11 +1,13 @@
 #include "blobfs/page_cache.h"
 
-#include "base/check.h"
+#include "base/try.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 
 namespace basalt::blobfs {
@@ -15,15 +17,30 @@ constexpr uint64_t kMaxShards = 64;
 constexpr uint64_t kMinPagesPerShard = 1024;  // so many that hashing fills shards evenly
 }  // namespace
 
-PageCache::PageCache(uint64_t bytes) {
+Status PageCache::check_size(uint64_t bytes) {
+  const uint64_t physical =
+      static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::getpagesize());
+  if (bytes <= physical) return {};
+  return {StatusCode::invalid_argument,
+            "a page cache of " + std::to_string(bytes) + " B is more than this machine's memory (" +
+                std::to_string(physical) + " B); give less (cache_bytes, cache=)"};
+}
+
+Status PageCache::reserve(uint64_t bytes) {
   const uint64_t pages = bytes / kPageBytes;
-  if (pages == 0) return;
+  if (pages == 0) return {};
+  BASALT_TRY(check_size(bytes));
   shard_count_ = std::clamp<uint64_t>(std::bit_floor(pages / kMinPagesPerShard), 1, kMaxShards);
   pages_per_shard_ = static_cast<uint32_t>(std::min<uint64_t>(pages / shard_count_, kNone - 1));
   memory_bytes_ = shard_count_ * pages_per_shard_ * kPageBytes;
   void* memory = ::mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  BASALT_CHECK(memory != MAP_FAILED, "address space for the page cache");
+  if (memory == MAP_FAILED) {
+    memory_bytes_ = shard_count_ = 0;
+    return {StatusCode::no_space, "a page cache of " + std::to_string(bytes) + " B: mmap: " +
+                                      std::strerror(errno) +
+                                      "; raise the limit of address space (ulimit -v) or give less"};
+  }
   ::madvise(memory, memory_bytes_, MADV_HUGEPAGE);
   memory_ = static_cast<std::byte*>(memory);
   shards_ = std::make_unique<Shard[]>(shard_count_);
@@ -37,6 +54,7 @@ PageCache::PageCache(uint64_t bytes) {
       shard.free = slot;
     }
   }
+  return {};
 }
 
 PageCache::~PageCache() {

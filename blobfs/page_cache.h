@@ -13,6 +13,8 @@
 // Threads: any.
 #pragma once
 
+#include <basalt/status.h>
+
 #include "base/sync.h"
 
 #include <atomic>
@@ -28,11 +30,16 @@ class PageCache {
  public:
   static constexpr uint64_t kPageBytes = 4096;
 
-  explicit PageCache(uint64_t bytes);
+  PageCache() = default;  // disabled
   ~PageCache();
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
 
+  // Sets the size, once, before use; 0: stays disabled. What check_size() says, or no_space when the
+  // process may not have so much.
+  Status reserve(uint64_t bytes);
+  // invalid_argument when the machine has not so much memory.
+  static Status check_size(uint64_t bytes);
   bool enabled() const { return shard_count_ != 0; }
   uint64_t capacity_pages() const { return shard_count_ * uint64_t{pages_per_shard_}; }
 

@@ -20,6 +20,10 @@ std::vector<std::byte> page_of(uint64_t file, uint64_t page, uint64_t version = 
   return bytes;
 }
 
+struct SizedCache : PageCache {
+  explicit SizedCache(uint64_t bytes) { EXPECT_TRUE(reserve(bytes).ok()); }
+};
+
 class PageCacheTest : public ::testing::Test {
  protected:
   void put(PageCache& cache, uint64_t file, uint64_t page, uint64_t version = 0) {
@@ -35,8 +39,16 @@ class PageCacheTest : public ::testing::Test {
   std::atomic<uint64_t> generation_{0};
 };
 
+TEST_F(PageCacheTest, MoreThanTheMachineHasIsRefused) {
+  PageCache cache;
+  const Status status = cache.reserve(uint64_t{1} << 60);
+  EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+  EXPECT_NE(status.to_string().find("more than this machine's memory"), std::string::npos);
+  EXPECT_FALSE(cache.enabled());
+}
+
 TEST_F(PageCacheTest, WithoutMemoryThereIsNone) {
-  PageCache cache(0);
+  SizedCache cache(0);
   EXPECT_FALSE(cache.enabled());
   put(cache, 1, 1);
   EXPECT_FALSE(cache.contains(1, 1));
@@ -45,7 +57,7 @@ TEST_F(PageCacheTest, WithoutMemoryThereIsNone) {
 }
 
 TEST_F(PageCacheTest, BytesAtAnyOffsetAreCopiedUpToTheFirstMissingPage) {
-  PageCache cache(1 << 20);
+  SizedCache cache(1 << 20);
   for (const uint64_t page : {0, 1, 2, 4}) put(cache, 7, page);
   std::vector<std::byte> out(20000);
   EXPECT_EQ(cache.read(7, 100, out, PageCache::Touch::reuse), 3 * 4096u - 100);
@@ -60,7 +72,7 @@ TEST_F(PageCacheTest, BytesAtAnyOffsetAreCopiedUpToTheFirstMissingPage) {
 
 TEST_F(PageCacheTest, TheBoundHolds) {
   for (const uint64_t bytes : {4096ul, 8192ul, 1ul << 20, 10ul << 20}) {
-    PageCache cache(bytes);
+    SizedCache cache(bytes);
     EXPECT_LE(cache.capacity_pages() * 4096, bytes);
     EXPECT_GE(cache.capacity_pages() * 4096 * 10, bytes * 9);
     for (uint64_t page = 0; page < 4 * cache.capacity_pages(); ++page) put(cache, 1, page);
@@ -74,7 +86,7 @@ TEST_F(PageCacheTest, TheBoundHolds) {
 }
 
 TEST_F(PageCacheTest, AScanDoesNotPushOutWhatIsUsed) {
-  PageCache cache(4 << 20);
+  SizedCache cache(4 << 20);
   const uint64_t hot = cache.capacity_pages() / 4;
   for (uint64_t page = 0; page < hot; ++page) put(cache, 1, page);
   for (uint64_t page = 0; page < hot; ++page) EXPECT_TRUE(get(cache, 1, page));
@@ -88,7 +100,7 @@ TEST_F(PageCacheTest, AScanDoesNotPushOutWhatIsUsed) {
 }
 
 TEST_F(PageCacheTest, ErasedPagesAreGone) {
-  PageCache cache(1 << 20);
+  SizedCache cache(1 << 20);
   for (uint64_t page = 0; page < 100; ++page) put(cache, 1, page);
   for (uint64_t page = 0; page < 100; ++page) put(cache, 2, page);
   cache.erase(1, 10, 20);
@@ -101,7 +113,7 @@ TEST_F(PageCacheTest, ErasedPagesAreGone) {
 }
 
 TEST_F(PageCacheTest, WhatWasReadBeforeAChangeIsRefused) {
-  PageCache cache(1 << 20);
+  SizedCache cache(1 << 20);
   const uint64_t noted = generation_.load();
   generation_.fetch_add(1);
   cache.erase(1, 0, 10);
@@ -112,7 +124,7 @@ TEST_F(PageCacheTest, WhatWasReadBeforeAChangeIsRefused) {
 }
 
 TEST_F(PageCacheTest, RandomUseKeepsItsStructure) {
-  PageCache cache(300 * 4096);
+  SizedCache cache(300 * 4096);
   std::mt19937 random(9);
   for (int i = 0; i < 60000; ++i) {
     const uint64_t file = 1 + random() % 5, page = random() % 300;
@@ -132,7 +144,7 @@ TEST_F(PageCacheTest, RandomUseKeepsItsStructure) {
 // A writer changes pages by the protocol of the head comment while readers fill the cache from the
 // "device"; once a change is complete, nobody reads the old version from the cache.
 TEST_F(PageCacheTest, ConcurrentChangesAreNeverOutlived) {
-  PageCache cache(64 * 4096);
+  SizedCache cache(64 * 4096);
   std::atomic<uint64_t> device{0}, complete{0};
   std::atomic<bool> stop{false};
   const auto reader = [&] {

@@ -118,6 +118,38 @@ TEST_P(ReadsTest, PrefetchFillsTheCacheOrSaysThatThereIsNone) {
   file_.reset();
 }
 
+TEST_P(ReadsTest, FillsUnderWayAreMetOnce) {
+  if (std::get<0>(GetParam()) == FileKind::log || std::get<1>(GetParam()) == 0) GTEST_SKIP();
+  ASSERT_OK(file_->close());
+  remount({.cache_bytes = std::get<1>(GetParam())});
+  file_ = open("/f");
+  const uint64_t before = fs_->stats().device_read_bytes;
+  ASSERT_OK(file_->prefetch(0, 50000));
+  ASSERT_OK(file_->prefetch(0, 50000));  // under way or there already
+  std::vector<std::byte> out(50000);
+  ASSERT_TRUE(file_->read(0, out).has_value());
+  EXPECT_TRUE(matches(0, out));
+  EXPECT_EQ(fs_->stats().device_read_bytes - before, 53248u) << "13 pages, each read once";
+}
+
+TEST_P(ReadsTest, ClosingAndRemovingAFileEndItsFills) {
+  if (std::get<0>(GetParam()) == FileKind::log || std::get<1>(GetParam()) == 0) GTEST_SKIP();
+  ASSERT_OK(file_->close());
+  for (int i = 0; i < 20; ++i) {
+    remount({.cache_bytes = std::get<1>(GetParam())});
+    file_ = open("/f", OpenMode::read_write);
+    ASSERT_OK(file_->prefetch(0, 200000));
+    if (i % 3 == 1) ASSERT_OK(file_->truncate(bytes_.size() - 100 * static_cast<size_t>(i)));
+    if (i % 3 == 2) ASSERT_OK(fs_->link("/f", "/g"));
+    ASSERT_OK(file_->close());
+    file_.reset();
+    if (i % 3 == 2) ASSERT_OK(fs_->remove("/g"));
+  }
+  ASSERT_OK(fs_->remove("/f"));
+  unmount();
+  expect_clean();
+}
+
 TEST_P(ReadsTest, DeviceErrorsAreTold) {
   ASSERT_OK(file_->close());
   remount({.cache_bytes = std::get<1>(GetParam())});
