@@ -2,6 +2,7 @@
 // (NotFound instead of PathNotFound, parents of directories, the LOCK file) is added here.
 #include "rocksdb_env/plugin_file_system.h"
 
+#include <rocksdb/convenience.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -372,6 +373,11 @@ FileOptions PluginFileSystem::OptimizeForManifestWrite(const FileOptions& option
   result.use_mmap_writes = false;
   result.use_direct_writes = false;
   return result;
+}
+
+std::string PluginFileSystem::SerializeOptions(const rocksdb::ConfigOptions& options,
+                                               const std::string& prefix) const {
+  return prefix + "id=" + id_ + options.delimiter;
 }
 
 IOStatus PluginFileSystem::Poll(std::vector<void*>& io_handles, size_t) {

@@ -121,6 +121,12 @@ class PluginFileSystem final : public rocksdb::FileSystem {
   bool use_async_io() override { return true; }
 #endif
 
+ protected:
+  // Option strings take a '=' for an option's, and a URI has one before every key; so the id is named
+  // there, "id=basalt://…", and what ToString() answers makes the same file system again.
+  std::string SerializeOptions(const rocksdb::ConfigOptions& options,
+                               const std::string& prefix) const override;
+
  private:
   Result<OpenFile> open_file(const std::string& name, OpenMode mode, bool direct) const;
   Result<OpenFile> create_file(const std::string& name, const rocksdb::FileOptions& options) const;

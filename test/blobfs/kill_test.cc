@@ -90,6 +90,36 @@ TEST_F(KillTest, AnotherBootReplaysNothing) {
   EXPECT_FALSE(exists("/flushed"));
 }
 
+// What RocksDB does with the log of a killed process that it goes on using: the space reserved for what
+// never came is given back when the log is cut to the size it has.
+TEST_F(KillTest, CuttingALogToItsSizeGivesReservedSpaceBack) {
+  for (const FileKind kind : {FileKind::log, FileKind::table}) {
+    for (const size_t size : {0ul, 100ul, 70000ul}) {
+      SCOPED_TRACE(size);
+      make();
+      ASSERT_TRUE(in_child([&] {
+        const auto file = create("/f", kind, {.preallocate_bytes = uint64_t{16} << 20});
+        ASSERT_OK(file->append(pattern(size, 1)));
+        ASSERT_OK(file->sync());
+        die();
+      }));
+      mount();
+      EXPECT_EQ(fs_->stat("/f")->size_bytes, size);
+      auto file = open("/f", OpenMode::read_write);
+      ASSERT_OK(file->truncate(size));
+      ASSERT_OK(file->close());
+      file.reset();
+      EXPECT_LE(fs_->stat("/f")->allocated_bytes, 196608u);
+      EXPECT_EQ(read_file("/f"), pattern(size, 1));
+      remount();
+      EXPECT_LE(fs_->stat("/f")->allocated_bytes, 196608u);
+      EXPECT_EQ(read_file("/f"), pattern(size, 1));
+      unmount();
+      expect_clean();
+    }
+  }
+}
+
 TEST_F(KillTest, AMissingTailIsSaid) {
   make();
   ASSERT_TRUE(in_child([&] {

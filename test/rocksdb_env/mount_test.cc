@@ -223,6 +223,29 @@ TEST(Mount, RegisteredFactoriesMakeFileSystemsAndEnvs) {
   EXPECT_NE(status.ToString().find("floppy"), std::string::npos) << status.ToString();
 }
 
+// The bug: the id stood bare in what ToString() answers, and RocksDB took everything in front of the
+// URI's first '=' for the name of an option, so that no wrapper could be made again from its text.
+TEST(Mount, TheOptionStringMakesTheSameAgain) {
+  RegisterRocksdbFactories();
+  const TempStore store;
+  rocksdb::ConfigOptions options;
+  options.ignore_unsupported_options = false;
+  const auto fs = store.open();
+  put(*fs, "/f", "the same");
+  std::shared_ptr<rocksdb::FileSystem> copy;
+  ASSERT_OK(rocksdb::FileSystem::CreateFromString(options, fs->ToString(options), &copy));
+  EXPECT_EQ(copy->GetId(), store.uri());
+  EXPECT_EQ(get(*copy, "/f"), "the same");
+  std::string mismatch;
+  EXPECT_TRUE(fs->AreEquivalent(options, copy.get(), &mismatch)) << mismatch;
+
+  const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(fs);
+  rocksdb::Env* again = rocksdb::Env::Default();
+  std::shared_ptr<rocksdb::Env> guard;
+  ASSERT_OK(rocksdb::Env::CreateFromString(options, env->ToString(options), &again, &guard));
+  EXPECT_OK(again->FileExists("/f"));
+}
+
 TEST(Mount, OverAStoreMountedByTheCaller) {
   auto context = Context::create();
   ASSERT_TRUE(context);
