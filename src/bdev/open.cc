@@ -29,7 +29,7 @@ StatusCode run(Channel& channel, Io& io) {
   io.user = &finished;
   io.done = [](Io& ended) { *static_cast<bool*>(ended.user) = true; };
   channel.submit(io);
-  while (!finished) channel.wait(std::chrono::seconds(1));
+  while (!finished) channel.wait(Duration::max());
   return io.status;
 }
 

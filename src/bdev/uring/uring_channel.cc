@@ -24,7 +24,7 @@ constexpr uint64_t kRepeatMask = uint64_t{0xff} << 48;
 constexpr uint64_t kWritesZeros = uint64_t{1} << 62;  // write_zeroes without FALLOC_FL_ZERO_RANGE
 constexpr uint64_t kCanceled = uint64_t{1} << 63;     // cancel() was called
 
-constexpr Duration kLongestSleep = std::chrono::hours(1);
+constexpr Duration kForever = std::chrono::hours(1);  // and more: sleep without a timer
 constexpr Duration kPauseWithoutMemory = std::chrono::microseconds(200);
 
 uint64_t bytes_done(const Io& command) { return command.channel_word & kBytesMask; }
@@ -210,17 +210,22 @@ void UringChannel::kick() noexcept {
   after_submit(io_uring_submit(ring_->get()));
 }
 
-bool UringChannel::sleep(Duration timeout) noexcept {
-  const Duration bounded = std::clamp(timeout, Duration::zero(), kLongestSleep);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(bounded);
+int UringChannel::wait_with_timer(Duration timeout) noexcept {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
   __kernel_timespec limit{};
   limit.tv_sec = seconds.count();
-  limit.tv_nsec = (bounded - seconds).count();
+  limit.tv_nsec = (timeout - seconds).count();
   io_uring_cqe* completion = nullptr;
+  return io_uring_submit_and_wait_timeout(ring_->get(), &completion, 1, &limit, nullptr);
+}
+
+bool UringChannel::sleep(Duration timeout) noexcept {
+  const bool forever = timeout >= kForever && in_flight_ > 0;
+  timeout = std::clamp(timeout, Duration::zero(), kForever);
   const int result =
-      io_uring_submit_and_wait_timeout(ring_->get(), &completion, 1, &limit, nullptr);
+      forever ? io_uring_submit_and_wait(ring_->get(), 1) : wait_with_timer(timeout);
   after_submit(result);
-  if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(bounded, kPauseWithoutMemory));
+  if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(timeout, kPauseWithoutMemory));
   return true;
 }
 

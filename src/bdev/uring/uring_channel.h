@@ -48,6 +48,7 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   void handle(Io& command, int32_t result) noexcept;
   void handle_progress(Io& command, uint32_t bytes) noexcept;
   void handle_failure(Io& command, int error_number) noexcept;
+  int wait_with_timer(Duration timeout) noexcept;
   void after_submit(int result) noexcept;
   void fail_unsubmitted(int error_number) noexcept;
 
