@@ -163,8 +163,8 @@ Status FileHandle::prefetch(uint64_t offset, size_t length) {
   BASALT_TRY(check_range(offset, length));
   // More would push out what was asked for first.
   const uint64_t most = core_.cache.capacity_pages() / 2 * PageCache::kPageBytes;
-  core_.reads->start_fill(*inode_, &readahead_, offset,
-                          offset + std::min<uint64_t>(length, most));
+  const uint64_t end = readahead_.note_prefetch(offset, offset + length);
+  core_.reads->start_fill(*inode_, &readahead_, offset, std::min(end, offset + most));
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace basalt::blobfs {
 
@@ -48,6 +49,7 @@ Status PageCache::reserve(uint64_t bytes) {
     Shard& shard = shards_[i];
     shard.memory = memory_ + i * pages_per_shard_ * kPageBytes;
     shard.slots.resize(pages_per_shard_);
+    shard.spent.reserve(pages_per_shard_);
     shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
     for (uint32_t slot = pages_per_shard_; slot-- > 0;) {
       shard.slots[slot].next = shard.free;
@@ -101,9 +103,14 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
       }
       shard.hits.fetch_add(1, std::memory_order_relaxed);
       Slot& found = shard.slots[slot];
-      if (touch == Touch::reuse && found.credit < kMaxCredit) ++found.credit;
       const uint64_t skip = (offset + done) % kPageBytes;
       const size_t count = std::min<uint64_t>(out.size() - done, kPageBytes - skip);
+      if (touch == Touch::reuse) {
+        if (found.credit < kMaxCredit) ++found.credit;
+      } else if (skip + count == kPageBytes) {
+        found.spent = true;
+        if (!std::exchange(found.listed, true)) shard.spent.push_back(slot);
+      }
       std::memcpy(out.data() + done, shard.memory + slot * kPageBytes + skip, count);
       done += count;
     }
@@ -130,6 +137,17 @@ uint32_t PageCache::take_slot(Shard& shard) {
   if (shard.free != kNone) {
     const uint32_t slot = shard.free;
     shard.free = shard.slots[slot].next;
+    return slot;
+  }
+  while (!shard.spent.empty()) {
+    const uint32_t slot = shard.spent.back();
+    shard.spent.pop_back();
+    Slot& candidate = shard.slots[slot];
+    candidate.listed = false;
+    const bool goes = candidate.spent && candidate.credit == 0 && candidate.file_id != 0;
+    candidate.spent = false;
+    if (!goes) continue;
+    unlink(shard, slot);
     return slot;
   }
   while (true) {
@@ -160,7 +178,7 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
       if (slot == kNone) {
         slot = take_slot(shard);
         uint32_t& bucket = bucket_of(shard, file_id, page);
-        shard.slots[slot] = {file_id, page, bucket, 0};
+        shard.slots[slot] = {file_id, page, bucket, 0, false, shard.slots[slot].listed};
         bucket = slot;
       }
       std::memcpy(shard.memory + slot * kPageBytes, bytes.data(), kPageBytes);

@@ -3,8 +3,9 @@
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
 // mostly meets one shard, and each shard has its own lock, held for a lookup and the copy of a page.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
-// hand takes credit away and evicts what has none. A scan therefore passes through without pushing out
-// what is read again. Memory is touched as it fills.
+// hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
+// again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
+// before the hand moves. Memory is touched as it fills.
 //
 // Consistency. Whoever changes bytes on the device that may be cached calls `CacheKey::generation` + 1
 // and erase() before and after the change; a reader notes the generation before it reads the device and
@@ -68,6 +69,8 @@ class PageCache {
     uint64_t page = 0;
     uint32_t next = kNone;  // in the bucket's chain, or in the free list
     uint8_t credit = 0;
+    bool spent = false;   // a scan has read it to its end
+    bool listed = false;  // in the shard's list of spent pages
   };
   static constexpr uint32_t kNone = ~uint32_t{0};
   static constexpr uint8_t kMaxCredit = 3;
@@ -78,6 +81,7 @@ class PageCache {
     std::vector<uint32_t> buckets;
     uint32_t free = kNone;
     uint32_t hand = 0;
+    std::vector<uint32_t> spent;  // slots; one that was hit since, or has gone, does not count
     std::byte* memory = nullptr;
     std::atomic<uint64_t> hits{0}, misses{0};
   };

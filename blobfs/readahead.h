@@ -15,6 +15,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 namespace basalt::blobfs {
 
@@ -32,6 +33,10 @@ class Readahead {
   };
   // Notes a read of [offset, end).
   Advice note(uint64_t offset, uint64_t end);
+  // Notes that [offset, end) is wanted soon; returns how far to read. A caller who asks for the next
+  // piece only when he has used up the last would wait for every one: the second of two neighbours
+  // makes it a scan, and what follows is read as well.
+  uint64_t note_prefetch(uint64_t offset, uint64_t end);
 
  private:
   struct Stream {
@@ -43,7 +48,17 @@ class Readahead {
   };
   std::atomic<File::Access> access_{File::Access::normal};
   Mutex mutex_;
+  // The stream that a request at `offset` goes on with; none: the one to forget, emptied.
+  struct Found {
+    Stream* stream;
+    bool goes_on;
+  };
+  static Found find(std::span<Stream> streams, uint64_t offset);
+
+  // The range prefetched last, roughly (the two change one after the other): reads there are part of a scan.
+  std::atomic<uint64_t> prefetched_from_{0}, prefetched_to_{0};
   std::array<Stream, 4> streams_{};
+  std::array<Stream, 4> prefetches_{};
   uint64_t clock_ = 0;
 };
 

@@ -177,5 +177,34 @@ TEST_F(PageCacheTest, ConcurrentChangesAreNeverOutlived) {
   two.join();
 }
 
+TEST_F(PageCacheTest, WhatAScanHasReadGoesFirst) {
+  SizedCache cache(1 << 20);
+  const uint64_t capacity = cache.capacity_pages();
+  for (uint64_t page = 0; page < capacity; ++page) put(cache, 1, page);
+  for (uint64_t page = 0; page < 10; ++page) {
+    EXPECT_TRUE(get(cache, 1, page, 0, PageCache::Touch::scan));
+  }
+  std::vector<std::byte> part(100);  // not to its end: not spent
+  EXPECT_EQ(cache.read(1, 20 * 4096, part, PageCache::Touch::scan), 100u);
+  EXPECT_TRUE(get(cache, 1, 3));  // spent, but read again since
+  for (uint64_t page = 0; page < 9; ++page) put(cache, 2, page);
+  for (uint64_t page = 0; page < capacity; ++page) {
+    EXPECT_EQ(cache.contains(1, page), page >= 10 || page == 3) << page;
+  }
+  EXPECT_TRUE(cache.check_invariants());
+}
+
+TEST_F(PageCacheTest, ASlotUsedAgainIsNotSpent) {
+  SizedCache cache(1 << 20);
+  const uint64_t capacity = cache.capacity_pages();
+  for (uint64_t page = 0; page < capacity; ++page) put(cache, 1, page);
+  EXPECT_TRUE(get(cache, 1, 5, 0, PageCache::Touch::scan));
+  cache.erase(1, 5, 1);
+  put(cache, 2, 7);  // into the slot that is still in the list
+  put(cache, 2, 8);
+  EXPECT_TRUE(get(cache, 2, 7));
+  EXPECT_TRUE(cache.check_invariants());
+}
+
 }  // namespace
 }  // namespace basalt::blobfs

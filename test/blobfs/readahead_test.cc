@@ -50,6 +50,21 @@ TEST(Readahead, AccessAdviceIsHeard) {
   EXPECT_GT(announced.note(0, 4096).end, 4096u) << "at the first read";
 }
 
+TEST(Readahead, NeighbouringPrefetchesAreAScan) {
+  Readahead readahead;
+  readahead.advise(File::Access::random);
+  EXPECT_EQ(readahead.note_prefetch(1 << 20, (1 << 20) + 8192), (1u << 20) + 8192) << "one alone";
+  EXPECT_FALSE(readahead.note(1 << 20, (1 << 20) + 4096).sequential);
+  const uint64_t second = (1 << 20) + 8192;
+  EXPECT_EQ(readahead.note_prefetch(second, second + 16384), second + 3 * 16384);
+  EXPECT_TRUE(readahead.note(second + 100, second + 4196).sequential);
+  EXPECT_FALSE(readahead.note(second + 16384, second + 20480).sequential);
+  EXPECT_EQ(readahead.note_prefetch(uint64_t{1} << 40, (uint64_t{1} << 40) + 1000),
+            (uint64_t{1} << 40) + 1000);
+  const uint64_t third = second + 16384, length = 64 << 20;
+  EXPECT_EQ(readahead.note_prefetch(third, third + length), third + length + Readahead::kMaxWindow);
+}
+
 TEST(Readahead, FourScansBesideEachOther) {
   Readahead readahead;
   uint64_t ahead[4] = {};
