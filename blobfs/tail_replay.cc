@@ -92,6 +92,7 @@ void TailImage::read_ring(const TailLayout& layout) {
     return;
   }
   const auto copy = [&](uint64_t at, void* out, uint64_t count) {
+    if (count == 0) return;  // `out` may be null then, which memcpy() forbids
     const uint64_t start = at % layout.ring_bytes;
     const uint64_t first = std::min(count, layout.ring_bytes - start);
     const std::byte* ring = content_.data() + layout.ring_offset;

@@ -14,7 +14,9 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/try.h"
 #include "blob/format.h"
+#include "blobfs/log_format.h"
 #include "crash/machine.h"
 #include "crash/pattern.h"
 #include "crash/settings.h"
@@ -80,8 +82,13 @@ Store make_store() {
   must(machine.mount());
   FileSystem& first = machine.fs();
   must(first.make_directory("/db"));
-  for (unsigned i = 0; i < 40; ++i) {
-    put(first, "/db/small" + std::to_string(i), FileKind::table, i, 100 + 37 * i);
+  // Enough names for trees of more than one level.
+  must(first.make_directory("/many"));
+  for (unsigned i = 0; i < 250; ++i) {
+    must(first.make_directory("/many/directory-with-a-longer-name-" + std::to_string(i)));
+  }
+  for (unsigned i = 0; i < 10; ++i) {
+    put(first, "/db/small" + std::to_string(i), FileKind::table, i, 100 + 370 * i);
   }
   put(first, "/db/1.sst", FileKind::table, 100, 200'000);
   put(first, "/db/1.log", FileKind::log, 101, 90'000);
@@ -98,6 +105,9 @@ Store make_store() {
   auto files = find_all(machine.fs(), "/db", 1);
   must(files ? Status() : files.error());
   store.files = std::move(*files);
+  files = find_all(machine.fs(), "/many", 1);
+  must(files ? Status() : files.error());
+  store.files.merge(*files);
   must(machine.unmount());
   store.image = machine.disk().image();
 
@@ -292,6 +302,127 @@ TEST_F(Corruption, ManyBlocksAtOnce) {
     for (const auto& [path, entry] : store().files) look_at_file(path, entry);
     machine_.take_fs().reset();
     ASSERT_FALSE(HasFailure());
+  }
+}
+
+// ---- A store that crashed: live journal records and logs that were not closed, one copy of each.
+
+class Crashed : public testing::Test {
+ protected:
+  // Leaves image_: kSyncs directories, each synced by itself, and a log of kSyncs synced appends.
+  void make_store() {
+    MachineOptions options = small_machine();
+    options.format.journal_bytes = uint64_t{2} << 20;
+    Machine machine(options);
+    must(machine.format());
+    must(machine.mount());
+    auto log = machine.fs().create("/log", FileKind::log, {});
+    must(log ? Status() : log.error());
+    for (unsigned i = 0; i < kSyncs; ++i) {
+      must(machine.fs().make_directory("/d" + std::to_string(i)));
+      must(machine.fs().sync_directory("/"));
+      const std::string bytes = pattern(1, i, content_.size(), 700);
+      must((*log)->append(as_bytes(bytes)));
+      must((*log)->sync());
+      content_ += bytes;
+    }
+    machine.stop();
+    log->reset();
+    machine.restart(0);
+    image_ = machine.disk().image();
+  }
+
+  // Byte offsets of the journal's records of this opening, in the order they were written.
+  std::vector<uint64_t> journal_records() const {
+    blob::Superblock newest{}, other{};
+    image_.read(blob::kSuperblockOffset[0], std::as_writable_bytes(std::span(&newest, 1)));
+    image_.read(blob::kSuperblockOffset[1], std::as_writable_bytes(std::span(&other, 1)));
+    if (other.generation > newest.generation) newest = other;
+    std::vector<uint64_t> found;
+    for (uint64_t i = 0; i < newest.journal_blocks; ++i) {
+      const uint64_t offset = (newest.journal_first_block + i) * kBlock;
+      blob::JournalHeader header;
+      image_.read(offset, std::as_writable_bytes(std::span(&header, 1)));
+      if (header.magic == blob::kJournalMagic && header.epoch == newest.epoch &&
+          header.sequence >= newest.journal_sequence) {
+        found.push_back(offset);
+      }
+    }
+    return found;
+  }
+  // Byte offsets of the log's sealed blocks.
+  std::vector<uint64_t> log_blocks() const {
+    constexpr uint64_t kSector = 512;
+    std::vector<uint64_t> found;
+    for (uint64_t offset = 0; offset < image_.size_bytes(); offset += kSector) {
+      blobfs::SealedHeader header;
+      image_.read(offset, std::as_writable_bytes(std::span(&header, 1)));
+      const uint64_t position = header.position;
+      const std::string first = bytes_at(image_, offset + sizeof header, 16);
+      if (header.version == blobfs::kSealedVersion && position < content_.size() &&
+          content_.compare(position, 16, first) == 0) {
+        found.push_back(offset);
+      }
+    }
+    return found;
+  }
+
+  // Mounts the store with the sector at `offset` damaged.
+  Status mount_damaged(uint64_t offset, sim::Damage damage) {
+    auto disk = std::make_shared<sim::SimDisk>(small_machine().disk, image_);
+    disk->corrupt(offset, 512, damage, offset + 1);
+    machine_.take_fs().reset();
+    machine_.replace_disk(std::move(disk));
+    return machine_.mount();
+  }
+  Result<std::string> read_log() {
+    BASALT_TRY_ASSIGN(const auto file, machine_.fs().open("/log", OpenMode::read_only));
+    std::string bytes(content_.size() + 100, '\xee');
+    BASALT_TRY_ASSIGN(const size_t length, file->read(0, as_writable_bytes(bytes)));
+    return bytes.substr(0, length);
+  }
+
+  static constexpr unsigned kSyncs = 30;
+  std::string content_;
+  sim::SimImage image_{0};
+  Machine machine_{small_machine()};
+};
+
+TEST_F(Crashed, ADamagedJournalRecordIsReportedUnlessItIsTheLast) {
+  make_store();
+  const std::vector<uint64_t> records = journal_records();
+  ASSERT_GE(records.size(), kSyncs);
+  for (const uint64_t record : records) {
+    SCOPED_TRACE("record at byte " + std::to_string(record));
+    const Status status = mount_damaged(record, sim::Damage::garbage);
+    if (record != records.back()) {
+      EXPECT_EQ(status.code(), StatusCode::corruption) << status.to_string();
+      continue;
+    }
+    ASSERT_TRUE(status.ok()) << status.to_string();
+    EXPECT_TRUE(machine_.fs().stat("/d" + std::to_string(kSyncs - 2)));
+  }
+}
+
+TEST_F(Crashed, ADamagedLogBlockIsReportedUnlessItIsTheLast) {
+  make_store();
+  const std::vector<uint64_t> blocks = log_blocks();
+  ASSERT_GE(blocks.size(), content_.size() / 480);
+  for (const uint64_t block : blocks) {
+    for (const sim::Damage damage : {sim::Damage::garbage, sim::Damage::zeros}) {
+      SCOPED_TRACE("log block at byte " + std::to_string(block));
+      const Status status = mount_damaged(block, damage);
+      ASSERT_TRUE(status.ok()) << status.to_string();
+      const Result<std::string> bytes = read_log();
+      if (block != blocks.back()) {
+        ASSERT_FALSE(bytes) << "read " << bytes->size() << " of " << content_.size() << " B";
+        EXPECT_EQ(bytes.error().code(), StatusCode::corruption) << bytes.error().to_string();
+        continue;
+      }
+      ASSERT_TRUE(bytes) << bytes.error().to_string();
+      EXPECT_EQ(content_.substr(0, bytes->size()), *bytes);
+      EXPECT_GE(bytes->size() + 480, content_.size());
+    }
   }
 }
 

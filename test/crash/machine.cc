@@ -91,6 +91,7 @@ void Machine::boot(bool same_boot_id) {
   ContextOptions options;
   options.log = log_.get();
   options.random = random_.get();
+  options.clock = options_.clock;
   if (options_.background == Background::stepped) options.executor = &executor_;
   options.boot_id = boot_id;
   options.shared_memory_dir = shared_memory_dir_;

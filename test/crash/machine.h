@@ -32,6 +32,7 @@ struct MachineOptions {
       .cache_bytes = 1 << 20, .metadata_cache_bytes = 1 << 20, .tail_bytes = 2 << 20};
   Background background = Background::stepped;
   uint64_t seed = 1;
+  Clock* clock = nullptr;  // null: the system's
 };
 
 class Machine {

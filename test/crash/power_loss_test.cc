@@ -24,12 +24,24 @@ TEST(PowerLoss, ThreeThreads) {
   run_rounds(rounds(10), {.threads = 3, .generations = 3, .steps = 200});
 }
 
+// As above, but the seed decides which thread goes on at every lock and wait: a failure repeats
+// exactly.
+TEST(PowerLoss, FourScheduledThreads) {
+  run_rounds(rounds(15), {.threads = 4, .steps = 120, .scheduled = true});
+}
+
 TEST(ProcessDeath, OneThread) {
   run_rounds(rounds(40), {.power_loss = false, .process_death = true});
 }
 
 TEST(ProcessDeath, ThreeThreads) {
   run_rounds(rounds(10), {.threads = 3, .steps = 200, .power_loss = false, .process_death = true});
+}
+
+TEST(ProcessDeath, FourScheduledThreads) {
+  run_rounds(
+      rounds(15),
+      {.threads = 4, .steps = 120, .power_loss = false, .process_death = true, .scheduled = true});
 }
 
 TEST(ProcessDeath, MixedWithPowerLoss) {

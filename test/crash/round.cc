@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "base/sim_scheduler.h"
 #include "base/sync.h"
 #include "base/try.h"
 #include "crash/workload.h"
@@ -15,8 +16,8 @@ namespace {
 
 class Round {
  public:
-  explicit Round(const RoundOptions& options)
-      : options_(options), random_(options.seed), machine_(make_machine()) {}
+  Round(const RoundOptions& options, Clock* clock)
+      : options_(options), random_(options.seed), machine_(make_machine(clock)) {}
 
   RoundResult run() {
     if (!set_up()) return std::move(result_);
@@ -31,8 +32,9 @@ class Round {
   }
 
  private:
-  MachineOptions make_machine() {
+  MachineOptions make_machine(Clock* clock) {
     MachineOptions options = machine_options(options_.seed);
+    options.clock = clock;
     options.disk.ignore_flush = options_.ignore_flush;
     if (options_.threads > 1) {
       options.background = Background::thread;
@@ -205,7 +207,14 @@ std::string RoundResult::text() const {
   return text + history;
 }
 
-RoundResult run_round(const RoundOptions& options) { return Round(options).run(); }
+RoundResult run_round(const RoundOptions& options) {
+  if (!options.scheduled) return Round(options, nullptr).run();
+  sim::Scheduler scheduler({.seed = options.seed});
+  RoundResult result;
+  const Status status = scheduler.run([&] { result = Round(options, &scheduler.clock()).run(); });
+  if (!status.ok()) result.problems.push_back("the threads' scheduler: " + status.to_string());
+  return result;
+}
 
 MachineOptions machine_options(uint64_t seed) {
   sim::Random random(~seed);

@@ -17,6 +17,8 @@ struct RoundOptions {
   bool power_loss = true;    // which crashes may happen
   bool process_death = false;
   bool ignore_flush = false;  // a dishonest disk
+  // Threads that take turns as the seed decides (base/sim_scheduler.h), instead of real ones.
+  bool scheduled = false;
 };
 
 struct RoundResult {

@@ -1,0 +1,50 @@
+// BenchStore: a context, a device and a store on it, for the blob benchmarks. On a RAM device,
+// which completes at once, the store's own work is measured. One thread makes and destroys it.
+#pragma once
+
+#include <basalt/device.h>
+#include <basalt/devices.h>
+
+#include "blob/blob_store.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+namespace basalt::blob {
+
+// Benchmarks have no way to go on after a failure.
+inline void must(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", status.to_string().c_str());
+  std::abort();
+}
+template <typename T>
+T must(Result<T> result) {
+  if (!result) must(result.error());
+  return std::move(*result);
+}
+
+struct BenchStore {
+  explicit BenchStore(const std::string& uri, FormatOptions format = {}) {
+    format.force = true;
+    context = must(Context::create());
+    register_standard_schemes(*context);
+    device = must(open_device(*context, uri));
+    must(BlobStore::format(*context, *device, format));
+    open();
+  }
+  ~BenchStore() { leave(); }
+  void open() { store = must(BlobStore::open(*context, *device, {})); }
+  // As the death of the process would.
+  void leave() {
+    if (store != nullptr) store->abandon();
+    store.reset();
+  }
+  std::unique_ptr<Context> context;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<BlobStore> store;
+};
+
+}  // namespace basalt::blob

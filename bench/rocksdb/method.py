@@ -1,0 +1,58 @@
+"""The part of the report that says exactly what was measured, and how."""
+
+from __future__ import annotations
+
+from results import Record
+from workloads import LABELS, MIB
+
+METHOD = (
+    "The sides take turns on the same device, round by round, and another one begins each time. "
+    "Before a side's turn every block of the device is rewritten, then the file system is made. "
+    "ext4 and xfs have their journals and default mount options, which do not discard; Basalt is "
+    "mounted with discard=0.",
+    "Before each db_bench process: sync, and all caches of the kernel dropped. The flags of "
+    "db_bench are the same on all sides. Lines of one group below are processes that follow each "
+    "other on one database; all but the first of them also have --use_existing_db=1.",
+    "memory is RocksDB's own MemoryFileSystem: no device, no memory limit; it is the ceiling of "
+    "what a file system can give. It loses its files with its process, so the processes of a group "
+    "are joined into one, and what needs other flags than those before it is left out.",
+    "Counters are read when db_bench says a benchmark begins and when it prints its result. Work "
+    "that is put off (write-back, compaction) falls into the settling compaction after it, which "
+    "is not part of operations per second; the tables that say so include it.",
+    "CPU of the whole machine is all busy time of /proc/stat, so it also has write-back, journal "
+    "and loop threads; it is only honest on an otherwise idle machine.",
+    "A raw write and flush is a pwrite of 4 KiB with O_DIRECT and an fdatasync on the device "
+    "itself, at ascending positions, timed one by one from Python (about 1 µs of it); the median "
+    "of 2000 before each turn.",
+    "Queue depth is the kernel's time of requests in flight over the time that passed.",
+    "A workload meets its target if its throughput does, over ext4 and over xfs, and the CPU time "
+    "of the whole machine per operation is below ext4's; where a target of throughput is above "
+    "95 % of what the ceiling does, those 95 % are the target, but never less than 1. That holds "
+    "for the writes, scans, compaction, readwhilewriting and cached readrandom; synced writes and "
+    "direct reads have no ceiling.",
+    "Debian's librocksdb has assertions on, computes CRC32C in software and has no io_uring.",
+)
+
+
+def lines(run: Record) -> list[str]:
+    options = run["options"]
+    limit, direct = options["memory"] // MIB, options["direct_memory"] // MIB
+    quarter = ", a quarter of their data" if options["scale"] >= 1 else ""
+    text = [
+        "## What was measured",
+        "",
+        f"- Command line: `{run['command']}`",
+        f"- Every process but the ceiling's ran in a control group limited to {limit} MiB, those "
+        f"that read directly to {direct} MiB{quarter}. Basalt's page cache of "
+        f"{options['cache'] // MIB} MiB is inside the limit, and is 0 for direct reads.",
+    ]
+    if options["scale"] < 1:
+        text.append(
+            f"- This is a trial at {options['scale']:g} of the usual amount: the data read "
+            "directly is not four times the limit, and the figures are not to be quoted."
+        )
+    text += [f"- {line}" for line in METHOD]
+    text += ["", "Workloads:", ""]
+    text += [f"- {label}: {meaning}" for label, meaning in LABELS.items()]
+    text += ["", "Flags of all processes, per configuration and group:", ""]
+    return [*text, *(f"    {words}" for words in run["flags"]), ""]

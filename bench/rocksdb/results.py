@@ -1,0 +1,167 @@
+"""The raw results: a file of JSON lines, and their medians.
+
+Kinds of lines: "run" (the first: options and machine), "turn" (one side's turn in one round of one
+configuration, complete, with the figures of all its benchmarks), "failure" (a group of a turn that
+did not finish). A line is written when its turn is complete, so an interrupted run leaves only
+whole turns, and resuming it repeats the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+Record = dict  # one parsed line
+
+
+class ResultsError(Exception):
+    pass
+
+
+def load(path: Path) -> list[Record]:
+    """All whole lines; a last line that was cut off is left out."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there are no results yet") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number != len(lines):
+                raise ResultsError(f"{path}:{number}: not JSON: {error}") from error
+    if not records or records[0].get("kind") != "run":
+        raise ResultsError(f"{path}: the first line does not describe a run")
+    return records
+
+
+def rewrite(path: Path, records: list[Record]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def append(path: Path, record: Record) -> None:
+    with open(path, "a", encoding="utf-8") as opened:
+        opened.write(json.dumps(record) + "\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def turn_key(record: Record) -> tuple[str, int, str]:
+    return record["configuration"], record["round"], record["side"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of all rounds, the least and the most."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def half_width(self) -> float:
+        """Half of the range as a share of the median."""
+        return (self.high - self.low) / 2 / self.median if self.median else 0.0
+
+
+def spread(values: list[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+class Table:
+    """The figures of one configuration: side → label → one dictionary per round."""
+
+    def __init__(self, records: list[Record], configuration: str) -> None:
+        self.figures: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+        self.raw_us: list[float] = []
+        self.discards = 0
+        self.rounds: set[int] = set()
+        for record in records:
+            if record["kind"] != "turn" or record["configuration"] != configuration:
+                continue
+            self.rounds.add(record["round"])
+            self.discards += record.get("discards", 0)
+            if record.get("raw_us"):
+                self.raw_us.append(record["raw_us"])
+            for figures in record["figures"]:
+                if figures["label"]:
+                    self.figures[record["side"]][figures["label"]].append(figures)
+
+    def value(self, side: str, label: str, of: Callable[[Record], float | None]) -> Spread | None:
+        rounds = self.figures[side][label] if side in self.figures else []
+        return spread([v for figures in rounds if (v := of(figures)) is not None])
+
+    def median(self, side: str, label: str, of: Callable[[Record], float | None]) -> float | None:
+        found = self.value(side, label, of)
+        return found.median if found else None
+
+    def ratio(
+        self, label: str, of: Callable[[Record], float | None], over: str, side: str = "basalt"
+    ) -> float | None:
+        """Of the medians of two sides."""
+        ours, theirs = self.median(side, label, of), self.median(over, label, of)
+        return ours / theirs if ours is not None and theirs else None
+
+
+def ops(figures: Record) -> float:
+    return figures["ops_per_second"]
+
+
+def machine_us(figures: Record) -> float | None:
+    return figures["machine_cpu"] * 1e6 / figures["operations"] if figures["operations"] else None
+
+
+def group_us(figures: Record) -> float | None:
+    return figures["group_cpu"] * 1e6 / figures["operations"] if figures["operations"] else None
+
+
+def settled_machine_us(figures: Record) -> float | None:
+    """With the full compaction that settled what the benchmark left behind."""
+    settle = figures.get("settle")
+    if not settle or not figures["operations"]:
+        return None
+    return (figures["machine_cpu"] + settle["machine_cpu"]) * 1e6 / figures["operations"]
+
+
+def written_per_op(figures: Record) -> float | None:
+    return figures["written_bytes"] / figures["operations"] if figures["operations"] else None
+
+
+def settled_written_per_op(figures: Record) -> float | None:
+    settle = figures.get("settle")
+    if not settle or not figures["operations"]:
+        return None
+    return (figures["written_bytes"] + settle["written_bytes"]) / figures["operations"]
+
+
+def read_per_op(figures: Record) -> float | None:
+    return figures["read_bytes"] / figures["operations"] if figures["operations"] else None
+
+
+def depth(figures: Record) -> float:
+    return figures["queue_depth"]
+
+
+def percentile(index: int) -> Callable[[Record], float | None]:
+    """0, 1, 2: p50, p99, p99.9 in µs, of reads where a benchmark does both."""
+
+    def of(figures: Record) -> float | None:
+        latency = figures["latency"]
+        if not latency:
+            return None
+        kind = "read" if "read" in latency else next(iter(latency))
+        return latency[kind][index]
+
+    return of
+
+
+P50, P99, P999 = percentile(0), percentile(1), percentile(2)

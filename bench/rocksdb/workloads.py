@@ -1,0 +1,280 @@
+"""What is run: db_bench's benchmarks, in groups that share one database.
+
+A group starts from an empty database and is a list of steps; a step is one db_bench process that
+runs several benchmarks. Caches are dropped before each step, so the first benchmark of a step meets
+cold data and the later ones warm data. RocksDB's MemoryFileSystem dies with its process: there the
+steps of a group are joined into one process, and steps whose flags differ are left out.
+
+A benchmark with a label is reported under it; one without prepares or settles the state. Settling
+is a full compaction, not db_bench's waitforcompaction: that one sleeps in units of five and ten
+seconds and leaves a tree whose shape depends on who was faster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MIB = 1 << 20
+KEY_BYTES = 16
+
+# The model of a social graph's keys and values that mixgraph's authors publish with it.
+MIXGRAPH = {
+    "key_dist_a": 0.002312,
+    "key_dist_b": 0.3467,
+    "keyrange_dist_a": 14.18,
+    "keyrange_dist_b": -2.917,
+    "keyrange_dist_c": 0.0164,
+    "keyrange_dist_d": -0.08082,
+    "keyrange_num": 30,
+    "value_k": 0.2615,
+    "value_sigma": 25.45,
+    "iter_k": 2.517,
+    "iter_sigma": 14.236,
+    "mix_get_ratio": 0.83,
+    "mix_put_ratio": 0.14,
+    "mix_seek_ratio": 0.03,
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One size of values with one compression."""
+
+    value_bytes: int
+    compression: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.value_bytes}B-{self.compression}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done. `factor` shrinks everything for trials."""
+
+    factor: float
+    memory_bytes: int
+
+    def keys(self, configuration: Configuration) -> int:
+        """Of the databases that fit in the cache: about 250 MiB, or 110 MiB of small values."""
+        keys = 250_000 if configuration.value_bytes >= 512 else 1_000_000
+        return max(2000, int(keys * self.factor))
+
+    @property
+    def seconds(self) -> int:
+        return max(1, round(3 * self.factor))
+
+    @property
+    def direct_memory_bytes(self) -> int:
+        """The limit of the group that reads directly; its data is four times as large."""
+        return self.memory_bytes // 8
+
+    def direct_keys(self, configuration: Configuration) -> int:
+        stored = configuration.value_bytes / (1 if configuration.compression == "none" else 2)
+        wanted = 4.2 * self.direct_memory_bytes * min(1.0, self.factor)
+        return int(wanted / (stored + KEY_BYTES))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    name: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    benchmarks: tuple[Benchmark, ...]
+    flags: Mapping[str, object]
+    in_memory: bool = True  # can be joined with the steps before it
+
+    def labels(self) -> set[str]:
+        return {b.label for b in self.benchmarks if b.label}
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    steps: tuple[Step, ...]
+    direct: bool = False  # reads go past every cache; Basalt's is off, the memory limit is small
+
+    def labels(self) -> set[str]:
+        return set().union(*(step.labels() for step in self.steps))
+
+    def joined(self) -> "Group":
+        """The group as one process."""
+        steps = [step for step in self.steps if step.in_memory]
+        benchmarks = tuple(b for step in steps for b in step.benchmarks)
+        flags = {name: value for step in steps for name, value in step.flags.items()}
+        return dataclasses.replace(self, steps=(Step(benchmarks, flags),))
+
+
+# label → what it is, for the report; the order is the report's.
+LABELS = {
+    "fillsync-1": "every write synced, 1 thread",
+    "fillsync-8": "every write synced, 8 threads",
+    "fillseq": "load in key order",
+    "fillrandom": "load in random order",
+    "overwrite": "random writes over a loaded, compacted database",
+    "updaterandom": "read, change, write back",
+    "deleterandom": "random deletes",
+    "compact": "full compaction of a random load that was only flushed",
+    "readseq": "scan of everything with cold caches",
+    "readseq-cached": "the same scan again",
+    "readrandom": "random reads, everything in the cache",
+    "seekrandom": "random seek and 10 nexts, everything in the cache",
+    "readwhilewriting": "random reads beside a writer at full speed",
+    "readwhilewriting-10M": "random reads beside a writer held to 10 MB/s",
+    "mix-95": "95 % reads, 5 % writes (YCSB B)",
+    "mix-50": "half reads, half writes (YCSB A)",
+    "mixgraph": "db_bench's mixgraph: skewed keys, 83 % get, 14 % put, 3 % scan",
+    "readrandom-direct-1": "random direct reads, 1 thread",
+    "readrandom-direct-16": "random direct reads, 16 threads",
+    "multireadrandom-direct": "MultiGet of 32 random keys, direct reads",
+}
+
+
+def common_flags(configuration: Configuration) -> dict[str, object]:
+    """On every side of every workload."""
+    return {
+        "value_size": configuration.value_bytes,
+        "compression_type": configuration.compression,
+        "cache_size": 8 * MIB,
+        "write_buffer_size": 16 * MIB,
+        "target_file_size_base": 16 * MIB,
+        "max_bytes_for_level_base": 64 * MIB,
+        "histogram": 1,
+        "seed": 17,
+    }
+
+
+def _sync_groups(scale: Scale) -> list[Group]:
+    # fillsync divides --num by 1000 for the range of its keys; --writes counts the operations.
+    def group(threads: int, writes: int) -> Group:
+        label = f"fillsync-{threads}"
+        flags = {
+            "num": 1_000_000,
+            "threads": threads,
+            "writes": max(200, int(writes * scale.factor)),
+        }
+        return Group(label, (Step((Benchmark("fillsync", label),), flags),))
+
+    return [group(1, 8000), group(8, 3000)]
+
+
+def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
+    keys = scale.keys(configuration)
+    settle = Benchmark("compact")
+    chain = (
+        Benchmark("fillseq", "fillseq"),
+        Benchmark("fillrandom", "fillrandom"),
+        settle,
+        Benchmark("overwrite", "overwrite"),
+        settle,
+        Benchmark("updaterandom", "updaterandom"),
+        settle,
+        Benchmark("readrandomwriterandom", "mix-50"),
+        settle,
+        Benchmark("deleterandom", "deleterandom"),
+        settle,
+    )
+    only_flushed = {
+        "num": keys,
+        "disable_auto_compactions": 1,
+        "level0_file_num_compaction_trigger": 1000,
+        "level0_slowdown_writes_trigger": 1000,
+        "level0_stop_writes_trigger": 1000,
+    }
+    return [
+        Group("write", (Step(chain, {"num": keys, "readwritepercent": 50}),)),
+        Group(
+            "compact",
+            (Step((Benchmark("fillrandom"), Benchmark("compact", "compact")), only_flushed),),
+        ),
+    ]
+
+
+def _cached_group(configuration: Configuration, scale: Scale) -> Group:
+    flags: dict[str, object] = {
+        "num": scale.keys(configuration),
+        "seek_nexts": 10,
+        "readwritepercent": 95,
+        "duration": scale.seconds,
+        **MIXGRAPH,
+    }
+    load = (Benchmark("filluniquerandom"), Benchmark("compact"))
+    reads = (
+        Benchmark("readseq", "readseq"),
+        Benchmark("readseq", "readseq-cached"),
+        Benchmark("readrandom", "readrandom"),
+        Benchmark("seekrandom", "seekrandom"),
+        Benchmark("readrandomwriterandom", "mix-95"),
+        Benchmark("mixgraph", "mixgraph"),
+        Benchmark("readwhilewriting", "readwhilewriting"),
+        Benchmark("compact"),
+    )
+    limited = (Benchmark("readseq"), Benchmark("readwhilewriting", "readwhilewriting-10M"))
+    return Group(
+        "cached",
+        (
+            Step(load, flags),
+            Step(reads, flags),
+            Step(limited, flags | {"benchmark_write_rate_limit": 10_000_000}, in_memory=False),
+        ),
+    )
+
+
+def _direct_group(configuration: Configuration, scale: Scale) -> Group:
+    flags: dict[str, object] = {
+        "num": scale.direct_keys(configuration),
+        "duration": scale.seconds,
+        "use_direct_reads": 1,
+        "batch_size": 32,
+        "multiread_batched": 1,
+    }
+    reads = (
+        Benchmark("readrandom", "readrandom-direct-1"),
+        Benchmark("multireadrandom", "multireadrandom-direct"),
+    )
+    deep = (Benchmark("readrandom", "readrandom-direct-16"),)
+    return Group(
+        "direct",
+        (
+            Step((Benchmark("fillseq"),), flags),
+            Step(reads, flags),
+            Step(deep, flags | {"threads": 16}, in_memory=False),
+        ),
+        direct=True,
+    )
+
+
+def make_groups(configuration: Configuration, scale: Scale, only: set[str]) -> list[Group]:
+    """The groups that hold a label of `only` (all labels when it is empty), cut after its last."""
+    groups = [
+        *_sync_groups(scale),
+        *_write_groups(configuration, scale),
+        _cached_group(configuration, scale),
+        _direct_group(configuration, scale),
+    ]
+    if not only:
+        return groups
+    return [cut(group, only) for group in groups if group.labels() & only]
+
+
+def cut(group: Group, only: set[str]) -> Group:
+    """Without what comes after the last wanted benchmark; unwanted ones lose their label."""
+    steps: list[Step] = []
+    for step in group.steps:
+        wanted = [i for i, b in enumerate(step.benchmarks) if b.label in only]
+        prepares = not step.labels() and not steps
+        if not wanted and not prepares:
+            continue
+        kept = step.benchmarks if prepares else step.benchmarks[: wanted[-1] + 1]
+        benchmarks = tuple(b if b.label in only else Benchmark(b.name) for b in kept)
+        steps.append(dataclasses.replace(step, benchmarks=benchmarks))
+    return dataclasses.replace(group, steps=tuple(steps))
+
+
+def flag_words(flags: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]
