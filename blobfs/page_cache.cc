@@ -42,7 +42,6 @@ Status PageCache::reserve(uint64_t bytes) {
                                       std::strerror(errno) +
                                       "; raise the limit of address space (ulimit -v) or give less"};
   }
-  ::madvise(memory, memory_bytes_, MADV_HUGEPAGE);
   memory_ = static_cast<std::byte*>(memory);
   shards_ = std::make_unique<Shard[]>(shard_count_);
   for (uint64_t i = 0; i < shard_count_; ++i) {
