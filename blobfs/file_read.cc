@@ -180,11 +180,10 @@ Result<size_t> read_file(Core& core, OpenInode& inode, Readahead& readahead, uin
   }
   BASALT_TRY_ASSIGN(blob::Blob * blob, blob_of(core, inode));
   const Readahead::Advice advice = readahead.note(offset, offset + out.size());
-  const auto touch = advice.sequential ? PageCache::Touch::scan : PageCache::Touch::reuse;
   if (advice.begin < advice.end) {
     core.reads->start_fill(inode, &readahead, advice.begin, advice.end);
   }
-  BASALT_TRY(read_cached(core, inode, *blob, offset, rest, touch));
+  BASALT_TRY(read_cached(core, inode, *blob, offset, rest, advice.touch));
   return out.size();
 }
 

@@ -15,6 +15,7 @@ namespace basalt::blobfs {
 
 namespace {
 constexpr uint64_t kMaxShards = 64;
+constexpr uint32_t kPopulatedPages = 64;      // memory is touched so many pages at a time
 constexpr uint64_t kMinPagesPerShard = 1024;  // so many that hashing fills shards evenly
 }  // namespace
 
@@ -49,11 +50,8 @@ Status PageCache::reserve(uint64_t bytes) {
     shard.memory = memory_ + i * pages_per_shard_ * kPageBytes;
     shard.slots.resize(pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
+    shard.done.reserve(pages_per_shard_);
     shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
-    for (uint32_t slot = pages_per_shard_; slot-- > 0;) {
-      shard.slots[slot].next = shard.free;
-      shard.free = slot;
-    }
   }
   return {};
 }
@@ -108,7 +106,9 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
         if (found.credit < kMaxCredit) ++found.credit;
       } else if (skip + count == kPageBytes) {
         found.spent = true;
-        if (!std::exchange(found.listed, true)) shard.spent.push_back(slot);
+        if (!std::exchange(found.listed, true)) {
+          (touch == Touch::once ? shard.done : shard.spent).push_back(slot);
+        }
       }
       std::memcpy(out.data() + done, shard.memory + slot * kPageBytes + skip, count);
       done += count;
@@ -132,33 +132,50 @@ void PageCache::unlink(Shard& shard, uint32_t slot) {
   leaving.file_id = 0;
 }
 
+uint32_t PageCache::take_listed(Shard& shard, std::vector<uint32_t>& list) {
+  while (!list.empty()) {
+    const uint32_t slot = list.back();
+    list.pop_back();
+    Slot& candidate = shard.slots[slot];
+    candidate.listed = false;
+    const bool goes = candidate.spent && candidate.credit == 0 && candidate.file_id != 0;
+    candidate.spent = false;
+    if (goes) return slot;
+  }
+  return kNone;
+}
+
+uint32_t PageCache::take_fresh(Shard& shard) {
+  if (shard.fresh == pages_per_shard_) return kNone;
+  const uint32_t slot = shard.fresh++;
+  if (slot % kPopulatedPages == 0) {
+    // A hint: without it each page is a fault of its own.
+    const uint64_t count = std::min<uint64_t>(kPopulatedPages, pages_per_shard_ - slot);
+    ::madvise(shard.memory + slot * kPageBytes, count * kPageBytes, MADV_POPULATE_WRITE);
+  }
+  return slot;
+}
+
 uint32_t PageCache::take_slot(Shard& shard) {
   if (shard.free != kNone) {
     const uint32_t slot = shard.free;
     shard.free = shard.slots[slot].next;
     return slot;
   }
-  while (!shard.spent.empty()) {
-    const uint32_t slot = shard.spent.back();
-    shard.spent.pop_back();
-    Slot& candidate = shard.slots[slot];
-    candidate.listed = false;
-    const bool goes = candidate.spent && candidate.credit == 0 && candidate.file_id != 0;
-    candidate.spent = false;
-    if (!goes) continue;
-    unlink(shard, slot);
-    return slot;
+  uint32_t slot = take_listed(shard, shard.done);
+  if (slot == kNone) {
+    slot = take_fresh(shard);
+    if (slot != kNone) return slot;
+    slot = take_listed(shard, shard.spent);
   }
-  while (true) {
-    const uint32_t slot = shard.hand;
-    shard.hand = slot + 1 == pages_per_shard_ ? 0 : slot + 1;
-    Slot& candidate = shard.slots[slot];
-    if (candidate.credit == 0) {
-      unlink(shard, slot);
-      return slot;
-    }
-    --candidate.credit;
+  while (slot == kNone) {
+    Slot& candidate = shard.slots[shard.hand];
+    if (candidate.credit == 0) slot = shard.hand;
+    else --candidate.credit;
+    shard.hand = shard.hand + 1 == pages_per_shard_ ? 0 : shard.hand + 1;
   }
+  unlink(shard, slot);
+  return slot;
 }
 
 void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byte> bytes,
@@ -243,7 +260,7 @@ bool PageCache::check_invariants() {
         return false;
     }
     for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next) ++free;
-    if (used + free != pages_per_shard_) return false;
+    if (used + free != shard.fresh) return false;
   }
   return true;
 }

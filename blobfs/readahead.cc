@@ -4,6 +4,8 @@
 
 namespace basalt::blobfs {
 
+using Touch = PageCache::Touch;
+
 Readahead::Found Readahead::find(std::span<Stream> streams, uint64_t offset) {
   // Block trailers and the like leave small gaps; a reread of the last bytes is no break either.
   constexpr uint64_t kSlack = 16 * 1024;
@@ -21,12 +23,13 @@ Readahead::Found Readahead::find(std::span<Stream> streams, uint64_t offset) {
 Readahead::Advice Readahead::note(uint64_t offset, uint64_t end) {
   const File::Access access = access_.load(std::memory_order_relaxed);
   if (access == File::Access::random) {
-    return {offset < prefetched_to_.load(std::memory_order_relaxed) &&
-                offset >= prefetched_from_.load(std::memory_order_relaxed),
-            0, 0};
+    const bool prefetched = offset < prefetched_to_.load(std::memory_order_relaxed) &&
+                            offset >= prefetched_from_.load(std::memory_order_relaxed);
+    return {prefetched ? Touch::scan : Touch::reuse, 0, 0};
   }
   const MutexLock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return {};
+  const Touch touch = access == File::Access::sequential ? Touch::once : Touch::scan;
   const auto [stream, goes_on] = find(streams_, offset);
   stream->used = ++clock_;
   stream->next = std::max(stream->next, end);
@@ -36,15 +39,15 @@ Readahead::Advice Readahead::note(uint64_t offset, uint64_t end) {
     if (access != File::Access::sequential || offset != 0) return {};
     stream->window = kMinWindow;
     stream->ahead += kMinWindow;
-    return {true, end, stream->ahead};
+    return {touch, end, stream->ahead};
   }
   const uint32_t believed_after = access == File::Access::sequential ? 2 : 4;
   if (stream->count < believed_after) return {};
-  if (end + stream->window / 2 <= stream->ahead) return {true, 0, 0};
+  if (end + stream->window / 2 <= stream->ahead) return {touch, 0, 0};
   stream->window = std::clamp(stream->window * 2, kMinWindow, kMaxWindow);
   const uint64_t begin = std::max(stream->ahead, end);
   stream->ahead = begin + stream->window;
-  return {true, begin, stream->ahead};
+  return {touch, begin, stream->ahead};
 }
 
 uint64_t Readahead::note_prefetch(uint64_t offset, uint64_t end) {

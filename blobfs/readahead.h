@@ -11,6 +11,7 @@
 #include <basalt/file_system.h>
 
 #include "base/sync.h"
+#include "blobfs/page_cache.h"
 
 #include <array>
 #include <atomic>
@@ -27,7 +28,7 @@ class Readahead {
   void advise(File::Access access) { access_.store(access, std::memory_order_relaxed); }
 
   struct Advice {
-    bool sequential = false;  // part of a scan: do not count as reuse
+    PageCache::Touch touch = PageCache::Touch::reuse;
     uint64_t begin = 0;       // read [begin, end) into the cache now; empty: nothing
     uint64_t end = 0;
   };

@@ -15,7 +15,7 @@ TEST(Readahead, AScanIsReadAheadInGrowingWindowsWithoutGaps) {
     const auto advice = readahead.note(at, at + 3800);
     if (advice.begin == advice.end) continue;
     ++calls;
-    EXPECT_TRUE(advice.sequential);
+    EXPECT_EQ(advice.touch, PageCache::Touch::scan);
     if (ahead != 0) {
       EXPECT_EQ(advice.begin, ahead);
     }
@@ -54,11 +54,11 @@ TEST(Readahead, NeighbouringPrefetchesAreAScan) {
   Readahead readahead;
   readahead.advise(File::Access::random);
   EXPECT_EQ(readahead.note_prefetch(1 << 20, (1 << 20) + 8192), (1u << 20) + 8192) << "one alone";
-  EXPECT_FALSE(readahead.note(1 << 20, (1 << 20) + 4096).sequential);
+  EXPECT_EQ(readahead.note(1 << 20, (1 << 20) + 4096).touch, PageCache::Touch::reuse);
   const uint64_t second = (1 << 20) + 8192;
   EXPECT_EQ(readahead.note_prefetch(second, second + 16384), second + 3 * 16384);
-  EXPECT_TRUE(readahead.note(second + 100, second + 4196).sequential);
-  EXPECT_FALSE(readahead.note(second + 16384, second + 20480).sequential);
+  EXPECT_EQ(readahead.note(second + 100, second + 4196).touch, PageCache::Touch::scan);
+  EXPECT_EQ(readahead.note(second + 16384, second + 20480).touch, PageCache::Touch::reuse);
   EXPECT_EQ(readahead.note_prefetch(uint64_t{1} << 40, (uint64_t{1} << 40) + 1000),
             (uint64_t{1} << 40) + 1000);
   const uint64_t third = second + 16384, length = 64 << 20;
