@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace basalt::blobfs {
 
@@ -22,6 +23,8 @@ struct AsyncReads::Pending {
   struct Part {
     Io io;
     iovec vector{};
+    Pending* read = nullptr;
+    bool is_done = false;  // changed only by the lane's user
   };
   AsyncReads* reads = nullptr;
   Lane* lane = nullptr;
@@ -44,16 +47,35 @@ struct AsyncReads::Pending {
   std::span<std::byte> rest;  // still to come from the device
 };
 
-AsyncReads::AsyncReads(Core& core) : core_(core) {}
+// A read counts as in flight from before it is sent, so that drain() sees it, until this ends.
+class AsyncReads::InFlight {
+ public:
+  explicit InFlight(OpenInode& inode) : inode_(inode) { inode_.reads_in_flight.fetch_add(1); }
+  ~InFlight() { inode_.reads_in_flight.fetch_sub(1); }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+
+ private:
+  OpenInode& inode_;
+};
+
+AsyncReads::AsyncReads(Core& core) : core_(core) { fills_.reserve(kMaxFills); }
 AsyncReads::~AsyncReads() = default;
 
-AsyncReads::Pending* AsyncReads::take_pending() {
+AsyncReads::PendingPtr AsyncReads::take_pending() {
   const MutexLock lock(mutex_);
-  if (free_.empty()) return new Pending;
-  Pending* pending = free_.back().release();
-  free_.pop_back();
+  if (!free_.empty()) {
+    PendingPtr pending(free_.back().release(), GiveBack{this});
+    free_.pop_back();
+    return pending;
+  }
+  free_.reserve(made_ + 1);  // giving back must not fail
+  PendingPtr pending(new Pending, GiveBack{this});
+  ++made_;
   return pending;
 }
+
+void AsyncReads::GiveBack::operator()(Pending* pending) const { reads->give_back(pending); }
 
 void AsyncReads::give_back(Pending* pending) {
   pending->inode.reset();
@@ -68,9 +90,11 @@ void AsyncReads::give_back(Pending* pending) {
   free_.emplace_back(pending);
 }
 
-// The read's last Io: counted under the mutex by the lane's user, once he is back from the channel.
+// In the lane's user, from the channel; the read's last Io completes it.
 void AsyncReads::on_done(Io& io) {
-  Pending& pending = *static_cast<Pending*>(io.user);
+  auto& part = *static_cast<Pending::Part*>(io.user);
+  part.is_done = true;
+  Pending& pending = *part.read;
   if (io.status != StatusCode::ok && pending.code == StatusCode::ok) pending.code = io.status;
   if (--pending.left > 0) return;
   AsyncReads& reads = *pending.reads;
@@ -113,49 +137,70 @@ AsyncReads::Lane* AsyncReads::lane_for_submit(MutexLock& lock) {
   }
 }
 
-// Builds and sends the Ios for [offset, offset + length) of the blob; zeros what is not on the device.
-AsyncReads::Submitted AsyncReads::submit(Pending& pending, blob::Blob& blob, uint64_t offset,
-                                         size_t length) {
-  pending.token = blob.gate().enter();
-  pending.blob = &blob;
+void AsyncReads::add_part(Pending& pending, uint64_t device_byte, std::span<std::byte> memory) {
+  if (pending.part_count == pending.parts.size()) {
+    pending.parts.push_back(std::make_unique<Pending::Part>());
+  }
+  Pending::Part& part = *pending.parts[pending.part_count++];
+  part.vector = {memory.data(), memory.size()};
+  part.read = &pending;
+  part.is_done = false;
+  part.io = Io{};
+  part.io.op = Op::read;
+  part.io.lba = Lba{device_byte / core_.device_block_bytes};
+  part.io.block_count = BlockCount{memory.size() / core_.device_block_bytes};
+  part.io.data = {&part.vector, 1};
+  part.io.done = &AsyncReads::on_done;
+  part.io.user = &part;
+}
+
+// Makes the parts for [begin, begin + length) of the blob and zeros what is not on the device.
+void AsyncReads::make_parts(Pending& pending, blob::Blob& blob) {
+  const std::span<std::byte> memory = pending.buffer.first(pending.length);
+  const uint64_t begin = pending.begin, end = begin + pending.length;
   pending.part_count = 0;
-  uint64_t filled = offset;  // what lies between mapped, written pieces reads as zeros
-  const auto zero_up_to = [&](uint64_t end) {
-    std::memset(pending.buffer.span().data() + (filled - offset), 0, end - filled);
+  uint64_t filled = begin;
+  const auto zero_up_to = [&](uint64_t to) {
+    std::memset(memory.data() + (filled - begin), 0, to - filled);
   };
-  const uint64_t unit = core_.device_block_bytes;
-  const uint64_t first = offset / kBlock, last = round_up(offset + length, kBlock) / kBlock;
+  const uint64_t first = begin / kBlock, last = round_up(end, kBlock) / kBlock;
   for (const blob::Extent& extent : core_.store.extents(blob, {first, last - first})) {
     if (extent.state == blob::ExtentState::unwritten) continue;
-    const uint64_t from = std::max(extent.logical * kBlock, offset);
-    const uint64_t to = std::min(extent.end() * kBlock, offset + length);
+    const uint64_t from = std::max(extent.logical * kBlock, begin);
+    const uint64_t to = std::min(extent.end() * kBlock, end);
     if (from >= to) continue;
     zero_up_to(from);
     filled = to;
-    if (pending.part_count == pending.parts.size()) {
-      pending.parts.push_back(std::make_unique<Pending::Part>());
-    }
-    Pending::Part& part = *pending.parts[pending.part_count++];
-    part.vector = {pending.buffer.span().data() + (from - offset), to - from};
-    part.io = Io{};
-    part.io.op = Op::read;
-    part.io.lba = Lba{(extent.physical * kBlock + (from - extent.logical * kBlock)) / unit};
-    part.io.block_count = BlockCount{(to - from) / unit};
-    part.io.data = {&part.vector, 1};
-    part.io.done = &AsyncReads::on_done;
-    part.io.user = &pending;
+    add_part(pending, extent.physical * kBlock + (from - extent.logical * kBlock),
+             memory.subspan(from - begin, to - from));
   }
-  zero_up_to(offset + length);
-  MutexLock lock(mutex_);
-  Lane* lane = pending.part_count == 0 ? nullptr : lane_for_submit(lock);
-  if (lane == nullptr) {
+  zero_up_to(end);
+}
+
+AsyncReads::Submitted AsyncReads::submit(Pending& pending, blob::Blob& blob) {
+  pending.blob = &blob;
+  pending.token = blob.gate().enter();
+  Submitted result = Submitted::refused;
+  try {
+    make_parts(pending, blob);
+    result = pending.part_count == 0 ? Submitted::nothing_to_send : send(pending);
+  } catch (...) {
     blob.gate().leave(pending.token);
-    return pending.part_count == 0 ? Submitted::nothing_to_send : Submitted::refused;
+    throw;
   }
+  if (result != Submitted::sent) blob.gate().leave(pending.token);
+  return result;
+}
+
+AsyncReads::Submitted AsyncReads::send(Pending& pending) {
+  const bool is_fill = pending.fill_for != nullptr;
+  MutexLock lock(mutex_);
+  Lane* lane = lane_for_submit(lock);
+  if (lane == nullptr || (is_fill && fills_.size() == kMaxFills)) return Submitted::refused;
   pending.lane = lane;
   pending.left = pending.part_count;
   pending.file->reads_in_flight.fetch_add(1);
-  if (pending.fill_for != nullptr) fills_.push_back(&pending);
+  if (is_fill) fills_.push_back(&pending);
   ++lane->outstanding;
   lane->in_use = true;
   lock.unlock();
@@ -170,53 +215,54 @@ AsyncReads::Submitted AsyncReads::submit(Pending& pending, blob::Blob& blob, uin
 }
 
 void AsyncReads::start(const InodeRef& inode, AsyncRead& read) {
-  Pending* pending = take_pending();
+  PendingPtr pending = take_pending();
   pending->reads = this;
   pending->inode = inode;
   pending->file = inode.get();
-  read.impl = pending;
-  read.done = false;
-  read.length = 0;
-  const uint64_t size = inode->size.load(std::memory_order_acquire);
+  pending->generation = inode->cache_generation.load(std::memory_order_acquire);
   pending->complete = true;  // unless something has to come from the device
-  if (read.offset >= size) return;
-  read.length = std::min<uint64_t>(read.buffer.size(), size - read.offset);
+  start_rest(*pending, read);
+  read.done = false;
+  read.impl = pending.release();
+}
+
+void AsyncReads::start_rest(Pending& pending, AsyncRead& read) {
+  OpenInode& inode = *pending.file;
+  const uint64_t size = inode.size.load(std::memory_order_acquire);
+  read.length = read.offset < size ? std::min<uint64_t>(read.buffer.size(), size - read.offset) : 0;
+  if (read.length == 0) return;
   const auto out = read.buffer.first(read.length);
-  const uint64_t device_end = read_tail(*inode, read.offset, out);
+  const uint64_t device_end = read_tail(inode, read.offset, out);
   uint64_t offset = read.offset;
-  const bool cached = inode->kind == InodeKind::table && core_.cache.enabled();
+  const bool cached = inode.kind == InodeKind::table && core_.cache.enabled();
   if (cached && device_end > offset) {
-    offset += core_.cache.read(inode->id, offset, out.first(device_end - offset),
-                               PageCache::Touch::reuse);
+    offset +=
+        core_.cache.read(inode.id, offset, out.first(device_end - offset), PageCache::Touch::reuse);
   }
   if (offset >= device_end) return;
   const auto rest = out.subspan(offset - read.offset, device_end - offset);
-  Submitted submitted = Submitted::refused;
+  std::optional<InFlight> in_flight;
   {
-    MutexLock lock(inode->mutex);
-    const bool plain =
-        inode->kind == InodeKind::table && !inode->no_async && inode->open_data(core_).ok();
-    // Counted before the lock goes, so that drain() sees a read that is about to be sent.
-    if (plain) inode->reads_in_flight.fetch_add(1);
-    lock.unlock();
-    if (plain) {
-      const uint64_t unit = cached ? kBlock : core_.device_block_bytes;
-      pending->begin = round_down(offset, unit);
-      pending->length = round_up(device_end, unit) - pending->begin;
-      pending->buffer = core_.buffers.take(pending->length);
-      pending->generation = inode->cache_generation.load(std::memory_order_acquire);
-      pending->offset = offset;
-      pending->rest = rest;
-      pending->complete = false;
-      submitted = submit(*pending, *inode->blob, pending->begin, pending->length);
-      inode->reads_in_flight.fetch_sub(1);
+    const MutexLock lock(inode.mutex);
+    if (inode.kind == InodeKind::table && !inode.no_async && inode.open_data(core_).ok()) {
+      in_flight.emplace(inode);
     }
   }
-  if (submitted == Submitted::sent) return;
-  pending->complete = true;
-  if (submitted == Submitted::nothing_to_send) return;
-  pending->rest = {};
-  pending->status = read_device(core_, *inode, offset, rest);
+  if (in_flight) {
+    const uint64_t unit = cached ? kBlock : core_.device_block_bytes;
+    pending.begin = round_down(offset, unit);
+    pending.length = round_up(device_end, unit) - pending.begin;
+    pending.buffer = core_.buffers.take(pending.length);
+    pending.offset = offset;
+    pending.rest = rest;
+    pending.complete = false;
+    const Submitted submitted = submit(pending, *inode.blob);
+    if (submitted == Submitted::sent) return;
+    pending.complete = true;
+    if (submitted == Submitted::nothing_to_send) return;
+    pending.rest = {};
+  }
+  pending.status = read_device(core_, inode, offset, rest);
 }
 
 AsyncReads::Pending* AsyncReads::find_fill(const OpenInode& inode, uint64_t page) {
@@ -254,41 +300,63 @@ uint64_t AsyncReads::end_of_gap(OpenInode& inode, uint64_t page, uint64_t last) 
   return end;
 }
 
-void AsyncReads::start_one_fill(OpenInode& inode, const void* owner, uint64_t page,
+bool AsyncReads::start_one_fill(OpenInode& inode, const void* owner, uint64_t page,
                                 uint64_t count) {
-  {
-    // Counted before the lock goes, so that drain() sees a read that is about to be sent.
-    const MutexLock lock(inode.mutex);
-    if (inode.no_async || !inode.open_data(core_).ok()) return;
-    inode.reads_in_flight.fetch_add(1);
-  }
-  Pending* fill = take_pending();
+  PendingPtr fill = take_pending();
   fill->reads = this;
   fill->file = &inode;
   fill->fill_for = owner;
   fill->begin = page * kBlock;
-  fill->length = count * kBlock;
+  std::optional<InFlight> in_flight;
+  {
+    // Where the tail begins does not change beside this; see page_cache.h for the generation.
+    const MutexLock lock(inode.mutex);
+    fill->generation = inode.cache_generation.load(std::memory_order_acquire);
+    const uint64_t pages =
+        round_up(inode.tail_begin.load(std::memory_order_acquire), kBlock) / kBlock;
+    if (inode.no_async || pages <= page || !inode.open_data(core_).ok()) return false;
+    fill->length = std::min(count, pages - page) * kBlock;
+    in_flight.emplace(inode);
+  }
   fill->buffer = core_.buffers.take(fill->length);
-  fill->generation = inode.cache_generation.load(std::memory_order_acquire);
-  const Submitted submitted = submit(*fill, *inode.blob, fill->begin, fill->length);
+  const Submitted submitted = submit(*fill, *inode.blob);
+  if (submitted == Submitted::sent) (void)fill.release();  // whoever completes it gives it back
   if (submitted == Submitted::nothing_to_send) keep_pages(*fill);
-  if (submitted != Submitted::sent) give_back(fill);
-  inode.reads_in_flight.fetch_sub(1);
+  return submitted != Submitted::refused;
 }
 
-void AsyncReads::start_fill(OpenInode& inode, const void* owner, uint64_t offset, uint64_t end) {
-  end = std::min(end, inode.tail_begin.load(std::memory_order_acquire));
-  const uint64_t last = round_up(end, kBlock) / kBlock;
-  uint64_t page = offset / kBlock;
-  while ((page = skip_present(inode, page, last)) < last) {
-    {
-      const MutexLock lock(mutex_);
-      if (fills_.size() >= kMaxFills) return;
-    }
-    const uint64_t gap_end = end_of_gap(inode, page, last);
-    start_one_fill(inode, owner, page, gap_end - page);
-    page = gap_end;
+bool AsyncReads::may_fill() {
+  MutexLock lock(mutex_);
+  if (fills_.size() < kMaxFills) return true;
+  // Nobody may be waiting for those under way: complete what has arrived.
+  for (size_t i = 0; i < lanes_.size() && fills_.size() == kMaxFills; ++i) {
+    Lane& lane = *lanes_[i];
+    if (lane.in_use || lane.outstanding == 0) continue;
+    lane.in_use = true;
+    lock.unlock();
+    lane.channel->poll();
+    lock.lock();
+    lane.in_use = false;
+    changed_.notify_all();
   }
+  return fills_.size() < kMaxFills;
+}
+
+uint64_t AsyncReads::start_fill(OpenInode& inode, const void* owner, uint64_t offset,
+                                uint64_t end) {
+  const uint64_t last =
+      round_up(std::min(end, inode.tail_begin.load(std::memory_order_acquire)), kBlock) / kBlock;
+  uint64_t page = offset / kBlock;
+  try {
+    while ((page = skip_present(inode, page, last)) < last) {
+      const uint64_t gap_end = end_of_gap(inode, page, last);
+      if (!may_fill() || !start_one_fill(inode, owner, page, gap_end - page)) return page * kBlock;
+      page = gap_end;
+    }
+  } catch (const std::bad_alloc&) {
+    return page * kBlock;  // a favour, not worth an error
+  }
+  return end;
 }
 
 bool AsyncReads::wait_for_fill(OpenInode& inode, uint64_t offset) {
@@ -306,8 +374,8 @@ bool AsyncReads::wait_for_fill(OpenInode& inode, uint64_t offset) {
 void AsyncReads::finish_fills(const void* owner) {
   MutexLock lock(mutex_);
   while (true) {
-    const auto fill =
-        std::find_if(fills_.begin(), fills_.end(), [&](Pending* p) { return p->fill_for == owner; });
+    const auto fill = std::find_if(fills_.begin(), fills_.end(),
+                                   [&](Pending* p) { return p->fill_for == owner; });
     if (fill == fills_.end()) return;
     progress(lock, *(*fill)->lane);
   }
@@ -381,8 +449,8 @@ void AsyncReads::cancel(AsyncRead& read) {
     Lane& lane = *pending->lane;
     lane.in_use = true;
     lock.unlock();
-    for (size_t i = 0; i < pending->part_count && pending->left > 0; ++i) {
-      lane.channel->cancel(pending->parts[i]->io);
+    for (size_t i = 0; i < pending->part_count; ++i) {
+      if (!pending->parts[i]->is_done) lane.channel->cancel(pending->parts[i]->io);
     }
     lane.channel->poll();
     lock.lock();

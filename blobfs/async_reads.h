@@ -19,6 +19,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,7 +35,8 @@ class AsyncReads {
   void cancel(AsyncRead& read);
   // Starts reading [offset, end) into the page cache for the handle that `owner` stands for. What is
   // cached or under way already is left out.
-  void start_fill(OpenInode& inode, const void* owner, uint64_t offset, uint64_t end);
+  // Returns how far that went: `end`, or where the bound or a truncation stopped it.
+  uint64_t start_fill(OpenInode& inode, const void* owner, uint64_t offset, uint64_t end);
   // Waits for a fill under way that covers the byte at `offset`; false when there is none.
   bool wait_for_fill(OpenInode& inode, uint64_t offset);
   // Waits for every fill of `owner`, who starts no more.
@@ -46,11 +48,24 @@ class AsyncReads {
  private:
   struct Lane;
   struct Pending;
+  class InFlight;
+  struct GiveBack {
+    AsyncReads* reads;
+    void operator()(Pending* pending) const;
+  };
+  using PendingPtr = std::unique_ptr<Pending, GiveBack>;
   static void on_done(Io& io);
   enum class Submitted : uint8_t { sent, nothing_to_send, refused };
-  Submitted submit(Pending& pending, blob::Blob& blob, uint64_t offset, size_t length);
+  // Reads [begin, begin + length) of the blob into the Pending's buffer.
+  Submitted submit(Pending& pending, blob::Blob& blob);
+  void make_parts(Pending& pending, blob::Blob& blob);
+  void add_part(Pending& pending, uint64_t device_byte, std::span<std::byte> memory);
+  Submitted send(Pending& pending);
+  // What start() does after the read is known: sets its length, and what of it is still to come.
+  void start_rest(Pending& pending, AsyncRead& read);
   void keep_pages(const Pending& pending);
-  void start_one_fill(OpenInode& inode, const void* owner, uint64_t page, uint64_t count);
+  bool may_fill();
+  bool start_one_fill(OpenInode& inode, const void* owner, uint64_t page, uint64_t count);
   // The first page in [page, last) that neither the cache nor a fill has; and the end of the gap there.
   uint64_t skip_present(OpenInode& inode, uint64_t page, uint64_t last);
   uint64_t end_of_gap(OpenInode& inode, uint64_t page, uint64_t last);
@@ -60,7 +75,7 @@ class AsyncReads {
   // One round of completing: as the user of `lane`, or by waiting for him.
   void progress(MutexLock& lock, Lane& lane);
   void hand_over(AsyncRead& read);
-  Pending* take_pending();
+  PendingPtr take_pending();
   void give_back(Pending* pending);
 
   static constexpr unsigned kMaxLanes = 16;
@@ -70,6 +85,7 @@ class AsyncReads {
   CondVar changed_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Pending>> free_;
+  size_t made_ = 0;
   std::vector<Pending*> fills_;  // under way
 };
 

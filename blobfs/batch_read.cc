@@ -81,8 +81,8 @@ class BatchRead {
 
   void refuse(ReadRequest& request, uint64_t offset, const Status& status) {
     request.length = 0;
-    request.status = status.with_context("table " + std::to_string(inode_.id) +
-                                         ": read bytes at " + std::to_string(offset));
+    request.status = status.with_context("table " + std::to_string(inode_.id) + ": read bytes at " +
+                                         std::to_string(offset));
   }
 
   Core& core_;
@@ -104,7 +104,8 @@ void read_file_batch(Core& core, OpenInode& inode, Readahead& readahead,
   BatchRead batch(core, inode, caching);
   for (ReadRequest& request : requests) {
     if (inode.kind == InodeKind::log || batch.is_too_long(request.buffer.size())) {
-      const auto result = read_file(core, inode, readahead, request.offset, request.buffer, caching);
+      const auto result =
+          read_file(core, inode, readahead, request.offset, request.buffer, caching);
       request.status = result ? Status{} : result.error();
       request.length = result.value_or(0);
       continue;

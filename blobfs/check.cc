@@ -187,7 +187,8 @@ Status check_names(Context& context, Device& device, CheckReport& report,
   MountOptions mount;
   mount.mode = OpenMode::read_only;
   mount.cache_bytes = 0;
-  Core core(context, *store, mount);
+  PageCache cache;
+  Core core(context, *store, cache, mount);
   AsyncReads reads(core);
   core.reads = &reads;
   const auto logs = names.logs();

@@ -30,8 +30,9 @@ namespace basalt::blobfs {
 class AsyncReads;
 
 struct Core {
-  Core(Context& context_in, blob::BlobStore& store_in, const MountOptions& options)
-      : context(context_in), store(store_in) {
+  Core(Context& context_in, blob::BlobStore& store_in, PageCache& cache_in,
+       const MountOptions& options)
+      : context(context_in), store(store_in), cache(cache_in) {
     const DeviceInfo& info = store.device().info();
     read_only = options.mode == OpenMode::read_only;
     device_block_bytes = info.block_size;
@@ -44,7 +45,7 @@ struct Core {
   blob::BlobStore& store;
   SharedTail* tail = nullptr;  // none: flush() writes to the device
   AsyncReads* reads = nullptr;
-  PageCache cache;
+  PageCache& cache;
   IoBuffers buffers;
   bool read_only = false;
   bool volatile_cache = true;

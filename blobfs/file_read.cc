@@ -98,10 +98,9 @@ Status read_table(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offse
 }
 
 // Reads pages [first, first + count) from the device, leaves them in the cache and copies
-// [offset, offset + out.size()) of them.
-Status read_pages(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t first, uint64_t count,
-                  uint64_t offset, std::span<std::byte> out) {
-  const uint64_t generation = inode.cache_generation.load(std::memory_order_acquire);
+// [offset, offset + out.size()) of them. `generation` as page_cache.h asks.
+Status read_pages(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t generation,
+                  uint64_t first, uint64_t count, uint64_t offset, std::span<std::byte> out) {
   const IoBuffers::Lease buffer = core.buffers.take(count * kBlock);
   const auto raw = buffer.first(count * kBlock);
   BASALT_TRY(core.store.read(blob, first * kBlock, raw, blob::Unwritten::zeros)
@@ -111,8 +110,8 @@ Status read_pages(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t first
   return {};
 }
 
-Status read_cached(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offset,
-                   std::span<std::byte> out, PageCache::Touch touch) {
+Status read_cached(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t generation,
+                   uint64_t offset, std::span<std::byte> out, PageCache::Touch touch) {
   while (true) {
     const size_t hit = core.cache.read(inode.id, offset, out, touch);
     offset += hit;
@@ -125,7 +124,7 @@ Status read_cached(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offs
     const uint64_t first = offset / kBlock;
     const size_t count = std::min<uint64_t>(out.size(), first * kBlock + kMaxReadBytes - offset);
     const uint64_t pages = round_up(offset + count, kBlock) / kBlock - first;
-    BASALT_TRY(read_pages(core, inode, blob, first, pages, offset, out.first(count)));
+    BASALT_TRY(read_pages(core, inode, blob, generation, first, pages, offset, out.first(count)));
     offset += count;
     out = out.subspan(count);
     if (out.empty()) return {};
@@ -168,6 +167,7 @@ Status read_device(Core& core, OpenInode& inode, uint64_t offset, std::span<std:
 
 Result<size_t> read_file(Core& core, OpenInode& inode, Readahead& readahead, uint64_t offset,
                          std::span<std::byte> out, Caching caching) {
+  const uint64_t generation = inode.cache_generation.load(std::memory_order_acquire);
   const uint64_t size = inode.size.load(std::memory_order_acquire);
   if (offset >= size) return 0;
   out = out.first(std::min<uint64_t>(out.size(), size - offset));
@@ -181,9 +181,9 @@ Result<size_t> read_file(Core& core, OpenInode& inode, Readahead& readahead, uin
   BASALT_TRY_ASSIGN(blob::Blob * blob, blob_of(core, inode));
   const Readahead::Advice advice = readahead.note(offset, offset + out.size());
   if (advice.begin < advice.end) {
-    core.reads->start_fill(inode, &readahead, advice.begin, advice.end);
+    readahead.reached(advice, core.reads->start_fill(inode, &readahead, advice.begin, advice.end));
   }
-  BASALT_TRY(read_cached(core, inode, *blob, offset, rest, advice.touch));
+  BASALT_TRY(read_cached(core, inode, *blob, generation, offset, rest, advice.touch));
   return out.size();
 }
 

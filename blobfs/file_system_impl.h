@@ -63,7 +63,7 @@ class FileSystemImpl final : public FileSystem {
   std::unique_ptr<Device> give_up();
   Status open_store();
   Result<TailImage> load_tail(const TailBinding& binding);
-  void find_tails(const blob::StoreIdentity& identity);
+  Status find_tails(const blob::StoreIdentity& identity);
   Status start_tail(const blob::StoreIdentity& identity);
   Status replay_transactions();
   Status replay_chunks();
@@ -84,6 +84,7 @@ class FileSystemImpl final : public FileSystem {
   Claim claim_;
   std::unique_ptr<blob::BlobStore> store_;
   std::unique_ptr<SharedTail> tail_;
+  PageCache cache_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<AsyncReads> reads_;
   std::unique_ptr<InodeTable> inodes_;

@@ -67,11 +67,10 @@ std::unique_ptr<Device> FileSystemImpl::give_up() {
 }
 
 Status FileSystemImpl::bring_up() {
-  BASALT_TRY(PageCache::check_size(options_.cache_bytes));
+  BASALT_TRY(cache_.reserve(options_.cache_bytes));  // before the store is taken over
   BASALT_TRY(open_store());
   const bool writer = options_.mode == OpenMode::read_write;
-  core_ = std::make_unique<Core>(context_, *store_, options_);
-  BASALT_TRY(core_->cache.reserve(options_.cache_bytes));
+  core_ = std::make_unique<Core>(context_, *store_, cache_, options_);
   core_->tail = tail_.get();
   reads_ = std::make_unique<AsyncReads>(*core_);
   core_->reads = reads_.get();
@@ -98,8 +97,8 @@ Status FileSystemImpl::open_store() {
   options.mode = options_.mode;
   options.metadata_cache_bytes = options_.metadata_cache_bytes;
   options.discard = options_.discard;
-  options.before_takeover = [this](const blob::StoreIdentity& identity) {
-    if (!tail_refused_) find_tails(identity);
+  options.before_takeover = [this](const blob::StoreIdentity& identity) -> Status {
+    if (!tail_refused_) BASALT_TRY(find_tails(identity));
     return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity)
                                                                      : Status{};
   };
@@ -131,14 +130,22 @@ Result<TailImage> FileSystemImpl::load_tail(const TailBinding& binding) {
   }
 }
 
-void FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
+Status FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
   kept_.clear();
   kept_paths_.clear();
-  if (!identity.previous_open_was_writer) return;
+  if (!identity.previous_open_was_writer) return {};
   TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
   useless_ = binding;
-  if (identity.previous_boot_id != context_.boot_id()) return;
-  while (kept_.size() < kMaxTailChain) {
+  if (identity.previous_boot_id != context_.boot_id()) return {};
+  while (true) {
+    if (kept_.size() == kMaxTailChain) {
+      return {StatusCode::too_large,
+              "each of the last " + std::to_string(kMaxTailChain) +
+                  " mounts was ended while it replayed what an earlier process had kept in shared "
+                  "memory, and more than that is not followed; to go on without what was never "
+                  "synced, remove the files " +
+                  context_.shared_memory_dir() + "/basalt-… of this store"};
+    }
     Result<TailImage> image = load_tail(binding);
     if (!image) {
       note(
@@ -155,6 +162,7 @@ void FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
     binding.open_id = *kept_.back().predecessor();
   }
   std::reverse(kept_.begin(), kept_.end());
+  return {};
 }
 
 Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
@@ -271,6 +279,8 @@ FileSystemImpl::~FileSystemImpl() {
       context_.log().log(LogLevel::error, "blobfs", "unmount: " + status.to_string());
     }
   }
+  // Not mounted to the end, or not closed cleanly: what was kept must be found by the next mount.
+  if (store_) store_->abandon();
   // Inodes hold blobs, reads hold channels: before the store; the store before the device.
   names_.reset();
   inodes_.reset();

@@ -1,7 +1,5 @@
 #include "blobfs/page_cache.h"
 
-#include "base/try.h"
-
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,6 +7,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <new>
+#include <string>
 #include <utility>
 
 namespace basalt::blobfs {
@@ -17,21 +17,35 @@ namespace {
 constexpr uint64_t kMaxShards = 64;
 constexpr uint32_t kPopulatedPages = 64;      // memory is touched so many pages at a time
 constexpr uint64_t kMinPagesPerShard = 1024;  // so many that hashing fills shards evenly
-}  // namespace
 
-Status PageCache::check_size(uint64_t bytes) {
-  const uint64_t physical =
-      static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::getpagesize());
-  if (bytes <= physical) return {};
-  return {StatusCode::invalid_argument,
-            "a page cache of " + std::to_string(bytes) + " B is more than this machine's memory (" +
-                std::to_string(physical) + " B); give less (cache_bytes, cache=)"};
+Status no_room(uint64_t bytes, const char* reason) {
+  return {StatusCode::no_space, "no memory for a page cache of " + std::to_string(bytes) + " B (" +
+                                    reason +
+                                    "); raise the limit of address space (ulimit -v) or give less "
+                                    "(cache_bytes, cache=)"};
 }
+
+}  // namespace
 
 Status PageCache::reserve(uint64_t bytes) {
   const uint64_t pages = bytes / kPageBytes;
   if (pages == 0) return {};
-  BASALT_TRY(check_size(bytes));
+  const uint64_t physical =
+      static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::getpagesize());
+  if (bytes > physical) {
+    return {StatusCode::invalid_argument,
+            "a page cache of " + std::to_string(bytes) + " B is more than this machine's memory (" +
+                std::to_string(physical) + " B); give less (cache_bytes, cache=)"};
+  }
+  try {
+    return reserve_pages(pages);
+  } catch (const std::bad_alloc&) {
+    shard_count_ = 0;
+    return no_room(bytes, "its index");
+  }
+}
+
+Status PageCache::reserve_pages(uint64_t pages) {
   shard_count_ = std::clamp<uint64_t>(std::bit_floor(pages / kMinPagesPerShard), 1, kMaxShards);
   pages_per_shard_ = static_cast<uint32_t>(std::min<uint64_t>(pages / shard_count_, kNone - 1));
   memory_bytes_ = shard_count_ * pages_per_shard_ * kPageBytes;
@@ -39,9 +53,7 @@ Status PageCache::reserve(uint64_t bytes) {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     memory_bytes_ = shard_count_ = 0;
-    return {StatusCode::no_space, "a page cache of " + std::to_string(bytes) + " B: mmap: " +
-                                      std::strerror(errno) +
-                                      "; raise the limit of address space (ulimit -v) or give less"};
+    return no_room(pages * kPageBytes, std::strerror(errno));
   }
   memory_ = static_cast<std::byte*>(memory);
   shards_ = std::make_unique<Shard[]>(shard_count_);
@@ -170,8 +182,10 @@ uint32_t PageCache::take_slot(Shard& shard) {
   }
   while (slot == kNone) {
     Slot& candidate = shard.slots[shard.hand];
-    if (candidate.credit == 0) slot = shard.hand;
-    else --candidate.credit;
+    if (candidate.credit == 0)
+      slot = shard.hand;
+    else
+      --candidate.credit;
     shard.hand = shard.hand + 1 == pages_per_shard_ ? 0 : shard.hand + 1;
   }
   unlink(shard, slot);

@@ -10,9 +10,10 @@
 // Memory is touched as it fills, in small pages: huge ones save some 3 % of a hit, but each is zeroed when
 // first touched and has to be found, which costs a fresh process far more.
 //
-// Consistency. Whoever changes bytes on the device that may be cached calls `CacheKey::generation` + 1
-// and erase() before and after the change; a reader notes the generation before it reads the device and
-// insert() refuses the page if it has changed. File ids are never reused, so a page left behind by a
+// Consistency. Whoever changes bytes on the device that may be cached raises the file's generation and
+// calls erase() before and after the change; what makes the file shorter, or its tail begin earlier, is
+// published before that. A reader notes the generation before he looks at the file's size and where its
+// tail begins, then reads the device, and insert() refuses the page if the generation has changed. File ids are never reused, so a page left behind by a
 // deleted file is only garbage.
 // Threads: any.
 #pragma once
@@ -39,11 +40,9 @@ class PageCache {
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
 
-  // Sets the size, once, before use; 0: stays disabled. What check_size() says, or no_space when the
-  // process may not have so much.
+  // Sets the size, once, before use; 0: stays disabled. invalid_argument when the machine has not so much
+  // memory, no_space when the process may not have it.
   Status reserve(uint64_t bytes);
-  // invalid_argument when the machine has not so much memory.
-  static Status check_size(uint64_t bytes);
   bool enabled() const { return shard_count_ != 0; }
   uint64_t capacity_pages() const { return shard_count_ * uint64_t{pages_per_shard_}; }
 
@@ -93,6 +92,7 @@ class PageCache {
     std::atomic<uint64_t> hits{0}, misses{0};
   };
 
+  Status reserve_pages(uint64_t pages);
   static uint64_t hash(uint64_t file_id, uint64_t page);
   Shard& shard_of(uint64_t file_id, uint64_t page);
   uint32_t& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);

@@ -50,6 +50,14 @@ Readahead::Advice Readahead::note(uint64_t offset, uint64_t end) {
   return {touch, begin, stream->ahead};
 }
 
+void Readahead::reached(const Advice& advice, uint64_t end) {
+  if (end >= advice.end) return;
+  const MutexLock lock(mutex_);
+  for (Stream& stream : streams_) {
+    if (stream.ahead == advice.end) stream.ahead = end;
+  }
+}
+
 uint64_t Readahead::note_prefetch(uint64_t offset, uint64_t end) {
   const MutexLock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return end;

@@ -29,11 +29,13 @@ class Readahead {
 
   struct Advice {
     PageCache::Touch touch = PageCache::Touch::reuse;
-    uint64_t begin = 0;       // read [begin, end) into the cache now; empty: nothing
+    uint64_t begin = 0;  // read [begin, end) into the cache now; empty: nothing
     uint64_t end = 0;
   };
   // Notes a read of [offset, end).
   Advice note(uint64_t offset, uint64_t end);
+  // Says that advice was followed up to `end` only; the rest is advised again.
+  void reached(const Advice& advice, uint64_t end);
   // Notes that [offset, end) is wanted soon; returns how far to read. A caller who asks for the next
   // piece only when he has used up the last would wait for every one: the second of two neighbours
   // makes it a scan, and what follows is read as well.

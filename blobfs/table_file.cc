@@ -217,6 +217,33 @@ Status close_table(Core& core, OpenInode& inode, MutexLock& lock) {
   return status;
 }
 
+namespace {
+
+Status overwrite(Core& core, OpenInode& inode, MutexLock& lock, uint64_t at,
+                 std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const uint64_t block = round_down(at, kBlock);
+    size_t count = 0;
+    if (at != block || bytes.size() < kBlock) {
+      count = std::min<uint64_t>(bytes.size(), block + kBlock - at);
+      BASALT_TRY(modify_block(core, inode, lock, block, at - block, bytes.first(count)));
+    } else {
+      count = round_down(std::min<uint64_t>(bytes.size(), kMaxWriteBytes), kBlock);
+      BASALT_TRY(write_blocks(core, inode, lock, at, bytes.first(count)));
+    }
+    at += count;
+    bytes = bytes.subspan(count);
+    if (at > inode.size.load()) {
+      inode.size.store(at, std::memory_order_release);
+      inode.written = at;
+      inode.publish_tail();
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Status write_table_at(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset,
                       std::span<const std::byte> bytes) {
   BASALT_TRY(inode.error);
@@ -226,28 +253,10 @@ Status write_table_at(Core& core, OpenInode& inode, MutexLock& lock, uint64_t of
   BASALT_TRY(allocate_range(core, inode, first, last));
   if (offset > inode.size.load()) BASALT_TRY(extend_with_zeros(core, inode, lock, offset));
   invalidate_pages(core, inode, first, last - first);
-  uint64_t at = offset;
-  while (!bytes.empty()) {
-    const uint64_t block = round_down(at, kBlock);
-    if (at != block || bytes.size() < kBlock) {
-      const size_t count = std::min<uint64_t>(bytes.size(), block + kBlock - at);
-      BASALT_TRY(modify_block(core, inode, lock, block, at - block, bytes.first(count)));
-      at += count;
-      bytes = bytes.subspan(count);
-    } else {
-      const size_t count = round_down(std::min<uint64_t>(bytes.size(), kMaxWriteBytes), kBlock);
-      BASALT_TRY(write_blocks(core, inode, lock, at, bytes.first(count)));
-      at += count;
-      bytes = bytes.subspan(count);
-    }
-    if (at > inode.size.load()) {
-      inode.size.store(at, std::memory_order_release);
-      inode.written = at;
-      inode.publish_tail();
-    }
-  }
+  const Status status = overwrite(core, inode, lock, offset, bytes);
   // Reads of the device that saw the old bytes do not bring them into the cache any more.
   invalidate_pages(core, inode, first, last - first);
+  BASALT_TRY(status);
   ++inode.changes;
   inode.record_on_flush = true;
   inode.touch(core);

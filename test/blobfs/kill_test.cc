@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,6 +45,32 @@ TEST_F(KillTest, FlushedBytesAndNamesSurvive) {
       expect_clean();
     }
   }
+}
+
+TEST_F(KillTest, AMountWithoutMemoryLosesNothing) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    ASSERT_OK(create("/f", FileKind::log)->append(pattern(5000, 1)));
+    const auto file = open("/f", OpenMode::read_write);
+    ASSERT_OK(file->flush());
+    die();
+  }));
+  for (int i = 0; i < 3; ++i) {
+    // No room for the cache: refused before the store is touched.
+    rlimit limit{}, small{};
+    ASSERT_EQ(::getrlimit(RLIMIT_AS, &limit), 0);
+    small = limit;
+    small.rlim_cur = rlim_t{4} << 30;
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &small), 0);
+    const Status status = try_mount({.cache_bytes = uint64_t{5} << 30});
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &limit), 0);
+    ASSERT_EQ(status.code(), StatusCode::no_space) << status.to_string();
+    EXPECT_EQ(tail_files().size(), 1u) << "the kept one, and no other";
+  }
+  mount();
+  EXPECT_EQ(read_file("/f"), pattern(5000, 1));
+  unmount();
+  expect_clean();
 }
 
 TEST_F(KillTest, FlushToTheDeviceSurvivesWithoutSharedMemory) {

@@ -3,6 +3,7 @@
 #include "fixture.h"
 
 #include <atomic>
+#include <cstring>
 #include <thread>
 
 namespace basalt {
@@ -44,6 +45,41 @@ TEST_P(ThreadsTest, FilesOfTheirOwn) {
       if (round % 5 == 0) ASSERT_OK(fs_->sync_all());
     }
   });
+  unmount();
+  expect_clean();
+}
+
+// Every append rewrites the file's last page, which others are reading ahead: old versions must not come
+// into the cache over the new.
+TEST_P(ThreadsTest, ReadingAheadBesideAppendsKeepsNoOldPages) {
+  const auto bytes = pattern(3000000, 4);
+  ASSERT_OK(create("/f")->close());
+  std::atomic<uint64_t> there{0};
+  std::atomic<bool> stop{false};
+  run(3, [&](int me) {
+    if (me == 0) {
+      for (uint64_t at = 0; at < bytes.size();) {
+        const uint64_t count = std::min<uint64_t>(3000 + at % 2000, bytes.size() - at);
+        const auto file = open("/f", OpenMode::read_write);
+        ASSERT_OK(file->append(std::span(bytes).subspan(at, count)));
+        ASSERT_OK(file->sync());
+        ASSERT_OK(file->close());
+        at += count;
+        there.store(at);
+      }
+      stop.store(true);
+      return;
+    }
+    while (!stop.load()) {
+      const auto file = open("/f");
+      const uint64_t end = there.load(), from = end - std::min<uint64_t>(end, 9000);
+      ASSERT_OK(file->prefetch(from, 40000));
+      std::vector<std::byte> out(end - from);
+      ASSERT_EQ(file->read(from, out).value_or(0), out.size());
+      ASSERT_EQ(0, std::memcmp(out.data(), bytes.data() + from, out.size())) << "at " << from;
+    }
+  });
+  EXPECT_TRUE(read_file("/f") == bytes);
   unmount();
   expect_clean();
 }

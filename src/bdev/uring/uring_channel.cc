@@ -222,8 +222,7 @@ int UringChannel::wait_with_timer(Duration timeout) noexcept {
 bool UringChannel::sleep(Duration timeout) noexcept {
   const bool forever = timeout >= kForever && in_flight_ > 0;
   timeout = std::clamp(timeout, Duration::zero(), kForever);
-  const int result =
-      forever ? io_uring_submit_and_wait(ring_->get(), 1) : wait_with_timer(timeout);
+  const int result = forever ? io_uring_submit_and_wait(ring_->get(), 1) : wait_with_timer(timeout);
   after_submit(result);
   if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(timeout, kPauseWithoutMemory));
   return true;
