@@ -170,8 +170,9 @@ class Channel {
   virtual void submit(Io& io) noexcept = 0;
   // Sends what is queued, completes what has finished; returns how many Ios completed. Never sleeps.
   virtual unsigned poll() noexcept = 0;
-  // poll(), then, if nothing completed, sleeps until something does or `timeout` passes.
-  virtual unsigned wait(Duration timeout) noexcept = 0;
+  // poll(), then, if nothing completed, sleeps until something does or `timeout` passes. A caller who has
+  // no use for fewer than `wanted` completions says so: he may then be woken less often.
+  virtual unsigned wait(Duration timeout, unsigned wanted = 1) noexcept = 0;
   // For event loops: a descriptor that becomes readable when poll() has work. Use: arm(), poll() once
   // more, and only then sleep on it. -1 where the device completes only from poll() (ram:, null:).
   virtual int wait_fd() noexcept = 0;

@@ -20,8 +20,9 @@
 //     void reap() noexcept;
 //     // Sends what start() queued (one doorbell, one system call).
 //     void kick() noexcept;
-//     // Sends what is queued, sleeps until reap() may have work.
-//     bool sleep(Duration) noexcept;
+//     // Sends what is queued, sleeps until reap() may have work; may sleep until it has that of as
+//     // many commands, but no more than are with the backend.
+//     bool sleep(Duration, unsigned wanted) noexcept;
 //     int native_fd() noexcept; void native_arm() noexcept; void native_cancel(Io&) noexcept;
 //   };
 //
@@ -63,10 +64,10 @@ class NativeChannel : public ChannelCore {
     return end_batch();
   }
 
-  unsigned wait(Duration timeout) noexcept final {
+  unsigned wait(Duration timeout, unsigned wanted) noexcept final {
     begin_batch();
     collect();
-    if (completed() == 0) wait_slowly(timeout);
+    if (completed() == 0) wait_slowly(timeout, wanted);
     self().kick();
     return end_batch();
   }
@@ -82,7 +83,7 @@ class NativeChannel : public ChannelCore {
 
   // Defaults of a device that completes only from reap().
   void kick() noexcept {}
-  bool sleep(Duration) noexcept { return false; }  // false: there is nothing to sleep for
+  bool sleep(Duration, unsigned) noexcept { return false; }  // false: nothing to sleep for
   int native_fd() noexcept { return -1; }  // readable when reap() has work; -1: never sleeps
   void native_arm() noexcept {}            // before sleeping on native_fd()
   void native_cancel(Io&) noexcept {}      // best effort; the command still completes once
@@ -100,11 +101,11 @@ class NativeChannel : public ChannelCore {
     self().kick();
   }
   // sleep() sends what is queued, so a blocking command costs one system call, not two.
-  void wait_slowly(Duration timeout) noexcept {
+  void wait_slowly(Duration timeout, unsigned wanted) noexcept {
     const Duration deadline = deadline_after(timeout);
     do {
       const Duration left = sleep_time_left(deadline);
-      if (left <= Duration::zero() || !(self().sleep(left) || sleep_parked(left))) break;
+      if (left <= Duration::zero() || !(self().sleep(left, wanted) || sleep_parked(left))) break;
       begin_batch();
       collect();
     } while (completed() == 0);

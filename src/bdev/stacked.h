@@ -52,7 +52,7 @@ class StackedChannel : public NativeChannel<Derived> {
   }
   void map(Io&) noexcept {}
   void reap() noexcept { below_->poll(); }
-  bool sleep(Duration timeout) noexcept { return sleep_below(timeout); }
+  bool sleep(Duration timeout, unsigned wanted) noexcept { return sleep_below(timeout, wanted); }
   int native_fd() noexcept { return below_->wait_fd(); }
   void native_arm() noexcept { below_->arm(); }
   void native_cancel(Io& io) noexcept {
@@ -88,8 +88,8 @@ class StackedChannel : public NativeChannel<Derived> {
     channel.complete(upper, io.status, io.result);
   }
   // The lower channel may complete during its wait; a device that never sleeps answers at once.
-  bool sleep_below(Duration timeout) noexcept {
-    return below_->wait(timeout) != 0 || below_->wait_fd() >= 0;
+  bool sleep_below(Duration timeout, unsigned wanted) noexcept {
+    return below_->wait(timeout, wanted) != 0 || below_->wait_fd() >= 0;
   }
 
   std::vector<Child> children_;

@@ -75,7 +75,7 @@ StatusCode run_all(Channel& channel, std::span<Io> ios) {
     io.done = [](Io& done) { --*static_cast<size_t*>(done.user); };
     channel.submit(io);
   }
-  while (remaining > 0) channel.wait(Duration::max());
+  while (remaining > 0) channel.wait(Duration::max(), static_cast<unsigned>(remaining));
   for (const Io& io : ios) {
     if (io.status != StatusCode::ok) return io.status;
   }

@@ -27,7 +27,7 @@ class MemoryChannel final : public Channel {
     }
     return count;
   }
-  unsigned wait(Duration) noexcept override { return poll(); }
+  unsigned wait(Duration, unsigned) noexcept override { return poll(); }
   int wait_fd() noexcept override { return -1; }
   void arm() noexcept override {}
   void cancel(Io& io) noexcept override {

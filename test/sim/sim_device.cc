@@ -87,7 +87,7 @@ class SimChannel final : public NativeChannel<SimChannel> {
     }
   }
 
-  bool sleep(Duration timeout) noexcept {
+  bool sleep(Duration timeout, unsigned) noexcept {
     kick();
     if (running_.empty()) return false;
     Duration nap = Duration::max();

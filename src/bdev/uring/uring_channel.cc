@@ -210,19 +210,21 @@ void UringChannel::kick() noexcept {
   after_submit(io_uring_submit(ring_->get()));
 }
 
-int UringChannel::wait_with_timer(Duration timeout) noexcept {
+int UringChannel::wait_with_timer(Duration timeout, unsigned wanted) noexcept {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
   __kernel_timespec limit{};
   limit.tv_sec = seconds.count();
   limit.tv_nsec = (timeout - seconds).count();
   io_uring_cqe* completion = nullptr;
-  return io_uring_submit_and_wait_timeout(ring_->get(), &completion, 1, &limit, nullptr);
+  return io_uring_submit_and_wait_timeout(ring_->get(), &completion, wanted, &limit, nullptr);
 }
 
-bool UringChannel::sleep(Duration timeout) noexcept {
+bool UringChannel::sleep(Duration timeout, unsigned wanted) noexcept {
   const bool forever = timeout >= kForever && in_flight_ > 0;
   timeout = std::clamp(timeout, Duration::zero(), kForever);
-  const int result = forever ? io_uring_submit_and_wait(ring_->get(), 1) : wait_with_timer(timeout);
+  wanted = std::clamp(wanted, 1u, std::max(in_flight_, 1u));
+  const int result = forever ? io_uring_submit_and_wait(ring_->get(), wanted)
+                             : wait_with_timer(timeout, wanted);
   after_submit(result);
   if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(timeout, kPauseWithoutMemory));
   return true;

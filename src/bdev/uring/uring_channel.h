@@ -34,7 +34,7 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   bool start(Io& command) noexcept;
   void reap() noexcept;
   void kick() noexcept;
-  bool sleep(Duration timeout) noexcept;
+  bool sleep(Duration timeout, unsigned wanted) noexcept;
   int native_fd() noexcept { return ring_->get()->ring_fd; }
   void native_cancel(Io& command) noexcept;
 
@@ -48,7 +48,7 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   void handle(Io& command, int32_t result) noexcept;
   void handle_progress(Io& command, uint32_t bytes) noexcept;
   void handle_failure(Io& command, int error_number) noexcept;
-  int wait_with_timer(Duration timeout) noexcept;
+  int wait_with_timer(Duration timeout, unsigned wanted) noexcept;
   void after_submit(int result) noexcept;
   void fail_unsubmitted(int error_number) noexcept;
 
