@@ -137,7 +137,8 @@ Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations
       return Status(StatusCode::no_space,
                     "the metadata region is full: " + std::to_string(available) + " of " +
                         std::to_string(pages.page_count()) + " pages free, " +
-                        std::to_string(wanted) + " wanted");
+                        std::to_string(wanted) +
+                        " wanted; delete files, or format with a larger metadata_bytes");
     }
     lock.unlock();
     BASALT_TRY(checkpoint());  // two flips let go of all superseded pages

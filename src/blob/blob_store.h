@@ -49,7 +49,7 @@ struct Ticket : Quantity<Ticket> {
 struct FormatOptions {
   uint32_t cluster_bytes = 65536;  // a power of two, 16 KiB … 1 MiB
   uint64_t journal_bytes = 0;      // 0: device size / 128, within 1 MiB … 64 MiB
-  uint64_t metadata_bytes = 0;     // per copy; 0: device size / 64, at least 2 MiB
+  uint64_t metadata_bytes = 0;     // per copy; 0: device size / 64, 2 MiB … 64 GiB
   std::string label;
   bool force = false;  // overwrite what probe() recognises
 };

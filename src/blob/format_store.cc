@@ -9,6 +9,9 @@
 namespace basalt::blob {
 namespace {
 
+// Enough for a billion extents; opening reads a bit or two for each page of it.
+constexpr uint64_t kMostMetadataBytes = uint64_t{64} << 30;
+
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // A region of whole clusters.
@@ -41,9 +44,10 @@ Result<Layout> plan(uint64_t device_bytes, const FormatOptions& options) {
       options.journal_bytes != 0
           ? options.journal_bytes
           : std::clamp<uint64_t>(device_bytes / 128, 1 << 20, uint64_t{64} << 20);
-  const uint64_t metadata_bytes = options.metadata_bytes != 0
-                                      ? options.metadata_bytes
-                                      : std::max<uint64_t>(device_bytes / 64, 2 << 20);
+  const uint64_t metadata_bytes =
+      options.metadata_bytes != 0
+          ? options.metadata_bytes
+          : std::clamp<uint64_t>(device_bytes / 64, 2 << 20, kMostMetadataBytes);
   if (journal_bytes > device_bytes || metadata_bytes > device_bytes) {
     return error(StatusCode::invalid_argument,
                  "a journal of " + std::to_string(journal_bytes) + " bytes and metadata of 2 × " +

@@ -1,6 +1,7 @@
 #include "blob/page_map.h"
 
 #include "base/check.h"
+#include "base/endian.h"
 
 #include <algorithm>
 #include <cstring>
@@ -107,21 +108,24 @@ void PageMap::save_leaf(uint64_t leaf, std::byte* payload) const {
 }
 
 bool PageMap::load_leaf(uint64_t leaf, const std::byte* payload) {
+  static_assert(kPagesPerMapLeaf % 64 == 0, "a leaf is whole words");
   const uint64_t first = leaf * kPagesPerMapLeaf;
-  for (uint64_t i = 0; i < kPagesPerMapLeaf; ++i) {
-    const auto mask = std::byte{1} << (i % 8);
-    const bool is_used = (payload[i / 8] & mask) != std::byte{0};
-    const bool is_leaving = (payload[kPageMapBytesPerPlane + i / 8] & mask) != std::byte{0};
-    if (first + i >= page_count_) {
-      if (is_used || is_leaving) return false;
-      continue;
+  for (uint64_t i = 0; i < kPagesPerMapLeaf; i += 64) {
+    le64 planes[2];
+    std::memcpy(&planes[0], payload + i / 8, 8);
+    std::memcpy(&planes[1], payload + kPageMapBytesPerPlane + i / 8, 8);
+    const uint64_t in_use = planes[0], leaving = planes[1];
+    const uint64_t page = first + i;
+    const uint64_t there = page_count_ - std::min(page_count_, page);
+    const uint64_t beyond = there >= 64 ? 0 : ~uint64_t{0} << there;
+    if ((in_use & beyond) != 0 || (leaving & ~in_use) != 0) return false;
+    if (in_use == 0) continue;
+    if ((used_[page / 64] & in_use) != 0) return false;
+    used_[page / 64] |= in_use;
+    free_count_ -= static_cast<unsigned>(__builtin_popcountll(in_use));
+    for (uint64_t left = leaving; left != 0; left &= left - 1) {
+      previous_.push_back(page + static_cast<unsigned>(__builtin_ctzll(left)));
     }
-    if (is_leaving && !is_used) return false;
-    if (!is_used) continue;
-    if (used(first + i)) return false;
-    set(used_, first + i, true);
-    --free_count_;
-    if (is_leaving) previous_.push_back(first + i);
   }
   leaves_[leaf].dirty = false;
   return true;

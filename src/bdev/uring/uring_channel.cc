@@ -223,8 +223,8 @@ bool UringChannel::sleep(Duration timeout, unsigned wanted) noexcept {
   const bool forever = timeout >= kForever && in_flight_ > 0;
   timeout = std::clamp(timeout, Duration::zero(), kForever);
   wanted = std::clamp(wanted, 1u, std::max(in_flight_, 1u));
-  const int result = forever ? io_uring_submit_and_wait(ring_->get(), wanted)
-                             : wait_with_timer(timeout, wanted);
+  const int result =
+      forever ? io_uring_submit_and_wait(ring_->get(), wanted) : wait_with_timer(timeout, wanted);
   after_submit(result);
   if (result == -EAGAIN || result == -EBUSY) sleep_for(std::min(timeout, kPauseWithoutMemory));
   return true;
