@@ -87,7 +87,7 @@ class Turn:
         figures: list[Record] = []
         peak = 0
         for number, step in enumerate(steps_for(self.side, group)):
-            cgroup = self.open_cgroup(group)
+            cgroup = self.open_cgroup(group, step)
             try:
                 measured = run_db_bench(
                     self.step_command(group, step, number),
@@ -109,9 +109,10 @@ class Turn:
             flags["use_existing_db"] = 1
         return self.side.command(flag_words(flags), group.direct)
 
-    def open_cgroup(self, group: Group) -> Cgroup:
+    def open_cgroup(self, group: Group, step: Step) -> Cgroup:
         drop_caches()
-        limit = self.scale.direct_memory_bytes if group.direct else self.scale.memory_bytes
+        reads_directly = group.direct and step.labels()  # loading the data needs more
+        limit = self.scale.direct_memory_bytes if reads_directly else self.scale.memory_bytes
         return Cgroup(f"basalt-bench-{os.getpid()}", limit if self.side.limited else None)
 
 
