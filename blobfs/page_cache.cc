@@ -62,7 +62,6 @@ Status PageCache::reserve_pages(uint64_t pages) {
     shard.memory = memory_ + i * pages_per_shard_ * kPageBytes;
     shard.slots.resize(pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
-    shard.done.reserve(pages_per_shard_);
     shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
   }
   return {};
@@ -116,11 +115,9 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
       const size_t count = std::min<uint64_t>(out.size() - done, kPageBytes - skip);
       if (touch == Touch::reuse) {
         if (found.credit < kMaxCredit) ++found.credit;
-      } else if (skip + count == kPageBytes) {
+      } else if (touch == Touch::scan && skip + count == kPageBytes) {
         found.spent = true;
-        if (!std::exchange(found.listed, true)) {
-          (touch == Touch::once ? shard.done : shard.spent).push_back(slot);
-        }
+        if (!std::exchange(found.listed, true)) shard.spent.push_back(slot);
       }
       std::memcpy(out.data() + done, shard.memory + slot * kPageBytes + skip, count);
       done += count;
@@ -144,10 +141,10 @@ void PageCache::unlink(Shard& shard, uint32_t slot) {
   leaving.file_id = 0;
 }
 
-uint32_t PageCache::take_listed(Shard& shard, std::vector<uint32_t>& list) {
-  while (!list.empty()) {
-    const uint32_t slot = list.back();
-    list.pop_back();
+uint32_t PageCache::take_spent(Shard& shard) {
+  while (!shard.spent.empty()) {
+    const uint32_t slot = shard.spent.back();
+    shard.spent.pop_back();
     Slot& candidate = shard.slots[slot];
     candidate.listed = false;
     const bool goes = candidate.spent && candidate.credit == 0 && candidate.file_id != 0;
@@ -174,12 +171,9 @@ uint32_t PageCache::take_slot(Shard& shard) {
     shard.free = shard.slots[slot].next;
     return slot;
   }
-  uint32_t slot = take_listed(shard, shard.done);
-  if (slot == kNone) {
-    slot = take_fresh(shard);
-    if (slot != kNone) return slot;
-    slot = take_listed(shard, shard.spent);
-  }
+  uint32_t slot = take_fresh(shard);
+  if (slot != kNone) return slot;
+  slot = take_spent(shard);
   while (slot == kNone) {
     Slot& candidate = shard.slots[shard.hand];
     if (candidate.credit == 0)

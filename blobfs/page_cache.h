@@ -5,8 +5,8 @@
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
-// before the hand moves. Where the reader says that he reads everything once (compaction: its inputs go
-// soon), what he has read is replaced even before memory never used so far is touched.
+// before the hand moves. Compaction gives no credit either, but what it has read stays: until its outputs
+// are in place others read the inputs, and then these are deleted.
 // Memory is touched as it fills, in small pages: huge ones save some 3 % of a hit, but each is zeroed when
 // first touched and has to be found, which costs a fresh process far more.
 //
@@ -49,7 +49,7 @@ class PageCache {
   enum class Touch : uint8_t {
     reuse,  // a read that may come again
     scan,   // part of a scan: no credit
-    once,   // part of a scan of what is not wanted again
+    once,   // by compaction: no credit, not spent
   };
   // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count.
   size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
@@ -73,7 +73,7 @@ class PageCache {
     uint32_t next = kNone;  // in the bucket's chain, or in the free list
     uint8_t credit = 0;
     bool spent = false;   // a scan has read it to its end
-    bool listed = false;  // in one of the shard's lists of spent pages
+    bool listed = false;  // in the shard's list of spent pages
   };
   static constexpr uint32_t kNone = ~uint32_t{0};
   static constexpr uint8_t kMaxCredit = 3;
@@ -85,9 +85,7 @@ class PageCache {
     uint32_t free = kNone;  // slots used before
     uint32_t fresh = 0;     // slots from here on were never used
     uint32_t hand = 0;
-    // Slots read to their end, by a scan and by one of the last kind. One that was hit since, or has gone,
-    // does not count.
-    std::vector<uint32_t> spent, done;
+    std::vector<uint32_t> spent;  // slots; one that was hit since, or has gone, does not count
     std::byte* memory = nullptr;
     std::atomic<uint64_t> hits{0}, misses{0};
   };
@@ -99,8 +97,8 @@ class PageCache {
   uint32_t find(Shard& shard, uint64_t file_id, uint64_t page);
   void unlink(Shard& shard, uint32_t slot);
   uint32_t take_slot(Shard& shard);
-  // The newest slot of the list that is still to be replaced; kNone: there is none.
-  static uint32_t take_listed(Shard& shard, std::vector<uint32_t>& list);
+  // The newest spent page's slot; kNone: there is none.
+  static uint32_t take_spent(Shard& shard);
   uint32_t take_fresh(Shard& shard);
   void erase_page(Shard& shard, uint64_t file_id, uint64_t page);
 
