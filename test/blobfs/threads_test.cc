@@ -73,6 +73,7 @@ TEST_P(ThreadsTest, ReadingAheadBesideAppendsKeepsNoOldPages) {
     while (!stop.load()) {
       const auto file = open("/f");
       const uint64_t end = there.load(), from = end - std::min<uint64_t>(end, 9000);
+      if (from == end) continue;
       ASSERT_OK(file->prefetch(from, 40000));
       std::vector<std::byte> out(end - from);
       ASSERT_EQ(file->read(from, out).value_or(0), out.size());
