@@ -39,7 +39,9 @@ Status tail_error(const std::string& path, uint64_t bytes, const char* call, int
                       "(shared_memory_dir), or let flush() write to the device (flush_to)"};
 }
 
-TailHeader make_header(const TailBinding& binding, const TailLayout& layout) {
+}  // namespace
+
+TailHeader make_tail_header(const TailBinding& binding, const TailLayout& layout) {
   TailHeader header{};
   header.magic = kTailMagic;
   header.version = kTailVersion;
@@ -59,8 +61,6 @@ TailHeader make_header(const TailBinding& binding, const TailLayout& layout) {
   header.crc = crc32c(covered);
   return header;
 }
-
-}  // namespace
 
 std::string tail_path(const std::string& directory, const TailBinding& binding) {
   return directory + "/basalt-" + to_hex(binding.store_uuid) + "-" + to_hex(binding.open_id);
@@ -89,7 +89,7 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
   void* map = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (map == MAP_FAILED) return fail("mmap", errno);
   // The header makes it a tail; the rest is zero: an empty ring, all chunks free.
-  const TailHeader header = make_header(binding, layout);
+  const TailHeader header = make_tail_header(binding, layout);
   std::memcpy(map, &header, sizeof header);
   const uint64_t has_predecessor = binding.predecessor != TailId{} ? 1 : 0;
   std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor,

@@ -34,6 +34,9 @@ struct TailBinding {
   std::string boot_id;
 };
 
+// The header of a tail so bound and laid out, with its checksum.
+TailHeader make_tail_header(const TailBinding& binding, const TailLayout& layout);
+
 // "<directory>/basalt-<store uuid>-<open id>".
 std::string tail_path(const std::string& directory, const TailBinding& binding);
 

@@ -170,28 +170,21 @@ void gets_alone(benchmark::State& state) {
   database.gets(trace, 1000000);
   run(state, trace);
 }
-void gets_and_scans(benchmark::State& state) {
+void gets_and(benchmark::State& state, void (Database::*beside)(Trace&)) {
   Database database;
   Trace trace;
   for (int i = 0; i < 10; ++i) {
     database.gets(trace, 100000);
-    database.scan(trace);
-  }
-  run(state, trace);
-}
-void gets_and_compactions(benchmark::State& state) {
-  Database database;
-  Trace trace;
-  for (int i = 0; i < 10; ++i) {
-    database.gets(trace, 100000);
-    database.compact(trace);
+    (database.*beside)(trace);
   }
   run(state, trace);
 }
 
 BENCHMARK(gets_alone)->Iterations(1)->Unit(benchmark::kMillisecond);
-BENCHMARK(gets_and_scans)->Iterations(1)->Unit(benchmark::kMillisecond);
-BENCHMARK(gets_and_compactions)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(gets_and, scans, &Database::scan)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(gets_and, compactions, &Database::compact)
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace basalt::blobfs

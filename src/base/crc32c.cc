@@ -9,16 +9,16 @@ namespace basalt {
 namespace {
 
 #if defined(__x86_64__)
-const bool has_avx = [] {
+const bool kHasAvx = [] {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx") != 0;
 }();
 
 // ISA-L's AVX routines return with the upper halves of the vector registers in use. Until somebody
 // clears them every SSE instruction of this thread waits for a merge: RocksDB's XXH3 ran four times
-// slower. (Intel SDM vol. 1, 14.3, "Mixing AVX code with SSE code".)
+// slower. (Intel's Optimization Reference Manual, "Mixing AVX Code with SSE Code".)
 void clear_upper_halves() {
-  if (!has_avx) return;
+  if (!kHasAvx) return;
   asm volatile("vzeroupper" ::
                    : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
                      "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");

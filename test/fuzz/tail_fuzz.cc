@@ -28,21 +28,7 @@ TailBinding binding() {
 std::vector<std::byte> empty_tail() {
   std::vector<std::byte> content(kMinTailBytes);
   const TailLayout layout = tail_layout(content.size());
-  const TailBinding wanted = binding();
-  TailHeader header{};
-  header.magic = kTailMagic;
-  header.version = kTailVersion;
-  header.store_uuid = wanted.store_uuid;
-  header.open_id = wanted.open_id;
-  header.file_bytes = layout.file_bytes;
-  header.ring_offset = layout.ring_offset;
-  header.ring_bytes = layout.ring_bytes;
-  header.table_offset = layout.table_offset;
-  header.chunk_count = layout.chunk_count;
-  header.chunks_offset = layout.chunks_offset;
-  header.chunk_bytes = kTailChunkBytes;
-  std::memcpy(header.boot_id.data(), wanted.boot_id.data(), wanted.boot_id.size());
-  header.crc = basalt::crc32c(std::as_bytes(std::span(&header, 1)).subspan(12));
+  const TailHeader header = make_tail_header(binding(), layout);
   std::memcpy(content.data(), &header, sizeof header);
   return content;
 }
