@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/check.h"
 #include "base/sync.h"
@@ -146,6 +148,7 @@ void UringChannel::reap() noexcept {
     --in_flight_;
     complete(*command, status_code_from_errno(static_cast<int>(command->channel_word)));
   }
+  if (Io* command = std::exchange(alone_, nullptr)) handle(*command, alone_result_);
   io_uring* ring = ring_->get();
   unsigned head = 0;
   unsigned count = 0;
@@ -219,8 +222,28 @@ int UringChannel::wait_with_timer(Duration timeout, unsigned wanted) noexcept {
   return io_uring_submit_and_wait_timeout(ring_->get(), &completion, wanted, &limit, nullptr);
 }
 
+// pread(2) wakes its caller from the device's interrupt; through the ring, completing runs as task work
+// of the caller first, which costs some 5 % of a read of a fast device. Of writes it would cost more:
+// synchronous RWF_DSYNC on a block device flushes twice.
+bool UringChannel::read_alone() noexcept {
+  io_uring_sq& queue = ring_->get()->sq;
+  if (in_flight_ != 1 || queue.sqe_tail - queue.sqe_head != 1) return false;
+  const io_uring_sqe& sqe = queue.sqes[queue.sqe_head & queue.ring_mask];
+  auto* command = reinterpret_cast<Io*>(static_cast<uintptr_t>(sqe.user_data));
+  if (command == nullptr || command->op != Op::read || command->data.size() != 1) return false;
+  --queue.sqe_tail;  // the kernel has not been told of it
+  const uint64_t done = bytes_done(*command);
+  const ssize_t count =
+      pread(device_.fd(), static_cast<std::byte*>(command->data[0].iov_base) + done,
+            bytes_of(*command) - done, static_cast<off_t>(offset_of(*command) + done));
+  alone_ = command;
+  alone_result_ = count < 0 ? -errno : static_cast<int32_t>(count);
+  return true;
+}
+
 bool UringChannel::sleep(Duration timeout, unsigned wanted) noexcept {
   const bool forever = timeout >= kForever && in_flight_ > 0;
+  if (forever && read_alone()) return true;
   timeout = std::clamp(timeout, Duration::zero(), kForever);
   wanted = std::clamp(wanted, 1u, std::max(in_flight_, 1u));
   const int result =

@@ -4,10 +4,11 @@
 // sends and waits with one. Completions are read from shared memory without a system call. Short
 // transfers are continued and interrupted ones repeated here, so the core sees whole commands only.
 // Memory regions of the Context are registered as ring buffers where the kernel allows it; buffers
-// inside one go as READ_FIXED/WRITE_FIXED, all others as plain reads and writes.
+// inside one go as READ_FIXED/WRITE_FIXED, all others as plain reads and writes. A single read whose
+// caller sleeps until it is done is a plain pread(2).
 // Invariants: in_flight_ commands have been started and not completed; each has exactly one entry
-// in the submission queue, with the kernel, in the completion queue, or in failed_. Thread rules:
-// one thread at a time; region_added/removed from any thread.
+// in the submission queue, with the kernel, in the completion queue, in failed_ or alone_. Thread
+// rules: one thread at a time; region_added/removed from any thread.
 #pragma once
 
 #include <array>
@@ -48,6 +49,8 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   void handle(Io& command, int32_t result) noexcept;
   void handle_progress(Io& command, uint32_t bytes) noexcept;
   void handle_failure(Io& command, int error_number) noexcept;
+  // Carries out the one command there is, when it is a read the kernel has not been given yet.
+  bool read_alone() noexcept;
   int wait_with_timer(Duration timeout, unsigned wanted) noexcept;
   void after_submit(int result) noexcept;
   void fail_unsubmitted(int error_number) noexcept;
@@ -67,6 +70,8 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   std::unique_ptr<Ring> ring_;
   const unsigned depth_;
   unsigned in_flight_ = 0;
+  Io* alone_ = nullptr;  // carried out by read_alone(), not completed yet
+  int32_t alone_result_ = 0;
   IoList failed_;  // could not be handed to the kernel; channel_word holds the errno
   // By region index: this ring has the region as a registered buffer. Set before the region can be
   // found, cleared after its last command: the pairing with find() is MemoryMap's.
