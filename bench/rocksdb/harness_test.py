@@ -71,6 +71,23 @@ class ParsingTest(unittest.TestCase):
         self.assertEqual([f.machine_cpu for f in figures], [0.5, 0.5, 0.5])
         self.assertEqual([f.elapsed for f in figures], [1, 1, 1])
 
+    def test_writes_beside_a_benchmark_are_counted_from_its_start(self) -> None:
+        benchmark = Benchmark("readwhilewriting", "readwhilewriting", counts_writes=True)
+        text = """\
+DB path: [/db]
+readseq      :       0.963 micros/op 1035571 ops/sec 0.019 seconds 20000 operations;  114.6 MB/s
+Interval writes: 999K writes, 999K keys, 999K commit groups, 1.0 writes per commit group
+DB path: [/db]
+readwhilewriting :  2.0 micros/op 478194 ops/sec 2.0 seconds 5000 operations; ( 1 of 1 found)
+Interval writes: 1234K writes, 1234K keys, 1234K commit groups, 1.0 writes per commit group
+DB path: [/db]
+compact      :   62858.000 micros/op 15 ops/sec 0.063 seconds 1 operations;
+"""
+        figures = collect(text, (Benchmark("readseq"), benchmark, Benchmark("compact"))).figures
+        self.assertEqual([f.writes_beside for f in figures], [None, 1234000, None])
+        self.assertEqual(benchmark.words(), ["stats", "readwhilewriting", "stats"])
+        self.assertEqual(results.beside(with_settling(figures)[0]), 617000)
+
     def test_a_result_nobody_asked_for_is_an_error(self) -> None:
         with self.assertRaisesRegex(BenchError, "compact where readseq was due"):
             collect(OUTPUT, (BENCHMARKS[0], Benchmark("readseq"), BENCHMARKS[2]))

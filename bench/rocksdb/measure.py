@@ -35,7 +35,12 @@ RESULT = re.compile(
     r"(?P<seconds>[\d.]+) seconds (?P<operations>\d+) operations;"
 )
 KIND = re.compile(r"^Microseconds per (\w+):")
+BESIDE = re.compile(r"^Interval writes: (\d+)([KMG]?) writes")
 PERCENTILES = re.compile(r"P50: ([\d.]+) .*P99: ([\d.]+) P99\.9: ([\d.]+)")
+
+
+# RocksDB prints large counts in these, rounded down.
+COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 class BenchError(Exception):
@@ -71,6 +76,7 @@ class Figures:
     flushes: int = 0
     discards: int = 0
     queue_depth: float = 0  # mean requests in flight
+    writes_beside: int | None = None  # by a thread whose operations do not count
 
 
 def machine_cpu_seconds(text: str) -> float:
@@ -131,10 +137,19 @@ class Collector:
             self.begin = self.snapshot()
         elif (parsed := parse_result(text)) is not None:
             self._finish(*parsed)
+        elif found := BESIDE.match(text):
+            self._wrote_beside(int(found[1]) * COUNT_UNITS[found[2]])
         elif found := KIND.match(text):
             self.kind = found[1]
         elif (found := PERCENTILES.search(text)) and self.figures:
             self.figures[-1].latency[self.kind] = [float(found[i]) for i in (1, 2, 3)]
+
+    def _wrote_beside(self, count: int) -> None:
+        # The first of two says what was written before the benchmark.
+        done = len(self.figures)
+        if done and self.benchmarks[done - 1].counts_writes:
+            if self.figures[-1].writes_beside is None:
+                self.figures[-1].writes_beside = count
 
     def _finish(self, name: str, operations: int, seconds: float, rate: float) -> None:
         end = self.snapshot()
@@ -191,7 +206,8 @@ def run_db_bench(
 ) -> list[Figures]:
     """`command` with --benchmarks added; its whole output goes to `log`."""
     global running
-    words = cgroup.entering([*command, "--benchmarks=" + ",".join(b.name for b in benchmarks)])
+    names = ",".join(word for b in benchmarks for word in b.words())
+    words = cgroup.entering([*command, f"--benchmarks={names}"])
     collector = Collector(benchmarks, lambda: take_snapshot(cgroup, device), on_window)
     master, slave = pty.openpty()
     tty.setraw(slave)

@@ -137,7 +137,7 @@ def flag_listing(options: argparse.Namespace) -> list[str]:
         for group in make_groups(configuration, scale, set(options.only)):
             for step in group.steps:
                 flags = common_flags(configuration) | dict(step.flags)
-                names = ",".join(b.name for b in step.benchmarks)
+                names = ",".join(word for b in step.benchmarks for word in b.words())
                 lines.append(
                     f"{configuration.name} {group.name}: --benchmarks={names} "
                     + " ".join(flag_words(flags))

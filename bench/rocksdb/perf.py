@@ -86,7 +86,7 @@ def _run_step(turn: Turn, group: Group, step: Step, number: int, label: str, dat
     command = turn.step_command(group, step, number)
     sampled = label in step.labels()
     control = Control(data.parent) if sampled else None
-    cgroup = turn.open_cgroup(group)
+    cgroup = turn.open_cgroup(group, step)
 
     def window(benchmark: Benchmark, begins: bool) -> None:
         if control and benchmark.label == label:

@@ -15,6 +15,7 @@ from results import (
     Record,
     Spread,
     Table,
+    beside,
     depth,
     group_us,
     machine_us,
@@ -119,6 +120,9 @@ class Report:
             "",
         ]
         lines += self._throughput(name, table) + self._raw(table)
+        lines += self._per_side(
+            "Writes per second of the thread that writes beside the readers", table, beside
+        )
         lines += self._per_side("CPU time per operation, µs, whole machine", table, machine_us)
         lines += self._per_side(
             "CPU time per operation, µs, db_bench's threads only", table, group_us

@@ -151,6 +151,12 @@ def depth(figures: Record) -> float:
     return figures["queue_depth"]
 
 
+def beside(figures: Record) -> float | None:
+    """Writes per second of a thread whose operations do not count."""
+    count = figures.get("writes_beside")
+    return count / figures["seconds"] if count is not None and figures["seconds"] else None
+
+
 def percentile(index: int) -> Callable[[Record], float | None]:
     """0, 1, 2: p50, p99, p99.9 in µs, of reads where a benchmark does both."""
 

@@ -38,6 +38,7 @@ TARGETS = {label: Target(1.0) for label in LABELS} | {
     "seekrandom": USUAL,
     "readwhilewriting": USUAL,
     "readwhilewriting-10M": USUAL,
+    "readwhilewriting-50M": USUAL,
     "readrandom": Target(1.3, ceiling=True),
     "readrandom-direct-1": Target(1.1),
     "readrandom-direct-16": Target(1.1),

@@ -89,6 +89,12 @@ class Scale:
 class Benchmark:
     name: str
     label: str | None = None
+    # A thread writes beside those whose operations are counted: how much is asked of RocksDB.
+    counts_writes: bool = False
+
+    def words(self) -> list[str]:
+        """What db_bench is told to run. Its "stats" says what was written since the last."""
+        return ["stats", self.name, "stats"] if self.counts_writes else [self.name]
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ LABELS = {
     "seekrandom": "random seek and 10 nexts, everything in the cache",
     "readwhilewriting": "random reads beside a writer at full speed",
     "readwhilewriting-10M": "random reads beside a writer held to 10 MB/s",
+    "readwhilewriting-50M": "random reads beside a writer held to 50 MB/s",
     "readwhilewriting-small": "the first, with memtables and files of 16 MiB: compaction cannot keep up",
     "mix-95": "95 % reads, 5 % writes (YCSB B)",
     "mix-50": "half reads, half writes (YCSB A)",
@@ -222,21 +229,30 @@ def _cached_group(configuration: Configuration, scale: Scale) -> Group:
         Benchmark("seekrandom", "seekrandom"),
         Benchmark("readrandomwriterandom", "mix-95"),
         Benchmark("mixgraph", "mixgraph"),
-        Benchmark("readwhilewriting", "readwhilewriting"),
+        Benchmark("readwhilewriting", "readwhilewriting", counts_writes=True),
         Benchmark("compact"),
     )
-    limited = (
+
+    def limited(megabytes: int) -> Step:
+        benchmarks = (
+            Benchmark("readseq"),
+            Benchmark("readwhilewriting", f"readwhilewriting-{megabytes}M", counts_writes=True),
+            Benchmark("compact"),
+        )
+        rate = {"benchmark_write_rate_limit": megabytes * 1_000_000}
+        return Step(benchmarks, flags | rate, in_memory=False)
+
+    starved = (
         Benchmark("readseq"),
-        Benchmark("readwhilewriting", "readwhilewriting-10M"),
-        Benchmark("compact"),
+        Benchmark("readwhilewriting", "readwhilewriting-small", counts_writes=True),
     )
-    starved = (Benchmark("readseq"), Benchmark("readwhilewriting", "readwhilewriting-small"))
     return Group(
         "cached",
         (
             Step(load, flags),
             Step(reads, flags),
-            Step(limited, flags | {"benchmark_write_rate_limit": 10_000_000}, in_memory=False),
+            limited(10),
+            limited(50),
             Step(starved, small, in_memory=False),
         ),
     )
@@ -290,7 +306,9 @@ def cut(group: Group, only: set[str]) -> Group:
         if not wanted and not prepares:
             continue
         kept = step.benchmarks if prepares else step.benchmarks[: wanted[-1] + 1]
-        benchmarks = tuple(b if b.label in only else Benchmark(b.name) for b in kept)
+        benchmarks = tuple(
+            b if b.label in only else dataclasses.replace(b, label=None) for b in kept
+        )
         steps.append(dataclasses.replace(step, benchmarks=benchmarks))
     return dataclasses.replace(group, steps=tuple(steps))
 
