@@ -97,6 +97,7 @@ Status FileSystemImpl::open_store() {
   options.mode = options_.mode;
   options.metadata_cache_bytes = options_.metadata_cache_bytes;
   options.discard = options_.discard;
+  options.discard_bytes_per_second = options_.discard_bytes_per_second;
   options.before_takeover = [this](const blob::StoreIdentity& identity) -> Status {
     if (!tail_refused_) BASALT_TRY(find_tails(identity));
     return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity)

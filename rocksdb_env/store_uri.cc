@@ -9,8 +9,8 @@
 namespace basalt::rocksdb_env {
 namespace {
 
-constexpr std::array<std::string_view, 9> kKeys = {
-    "create", "force", "readonly", "cache", "metadata_cache", "tail", "atomic", "flush", "discard"};
+constexpr std::array<std::string_view, 10> kKeys = {
+    "create", "force", "readonly", "cache", "metadata_cache", "tail", "atomic", "flush", "discard", "discard_rate"};
 
 Result<std::optional<bool>> take_optional_bool(UriOptions& options, const Uri& uri,
                                                std::string_view key) {
@@ -52,6 +52,7 @@ MountOptions StoreUri::mount_options() const {
   options.atomic_write_bytes = static_cast<uint32_t>(atomic_write_bytes.value_or(0));
   options.flush_to = flush_to.value_or(options.flush_to);
   options.discard = discard.value_or(options.discard);
+  options.discard_bytes_per_second = discard_rate.value_or(options.discard_bytes_per_second);
   return options;
 }
 
@@ -62,7 +63,8 @@ Status StoreUri::check_shares(const MountOptions& mounted) const {
   BASALT_TRY(check_one("tail", tail_bytes, mounted.tail_bytes));
   BASALT_TRY(check_one("atomic", atomic_write_bytes, uint64_t{mounted.atomic_write_bytes}));
   BASALT_TRY(check_one("flush", flush_to, mounted.flush_to));
-  return check_one("discard", discard, mounted.discard);
+  BASALT_TRY(check_one("discard", discard, mounted.discard));
+  return check_one("discard_rate", discard_rate, mounted.discard_bytes_per_second);
 }
 
 Result<StoreUri> parse_store_uri(std::string_view text) {
@@ -83,6 +85,7 @@ Result<StoreUri> parse_store_uri(std::string_view text) {
         flush == 1 ? MountOptions::FlushTo::device : MountOptions::FlushTo::shared_memory;
   }
   BASALT_TRY_ASSIGN(store.discard, take_optional_bool(options, uri, "discard"));
+  BASALT_TRY_ASSIGN(store.discard_rate, options.take_size("discard_rate"));
   BASALT_TRY(check_values(store, options));
   store.device = uri;
   for (std::string_view key : kKeys) store.device.take(key);

@@ -29,6 +29,7 @@ struct StoreUri {
   std::optional<uint64_t> atomic_write_bytes;     // atomic=
   std::optional<MountOptions::FlushTo> flush_to;  // flush=
   std::optional<bool> discard;                    // discard=
+  std::optional<uint64_t> discard_rate;           // discard_rate=
 
   // Names the device; equal for URIs that are to share one mount.
   std::string device_text() const { return device.to_string(); }

@@ -203,7 +203,7 @@ def run(options: Namespace) -> None:
     (options.out / "logs").mkdir(exist_ok=True)
     device: BlockDevice | None = None
     earlier = earlier_results(options, path)
-    all_sides = make_sides(options.sides, options.build, options.cache)
+    all_sides = make_sides(options.sides, options.build, options.cache, options.discard)
     if (load := machine.load_average()) > 0.5:
         say(f"the machine is busy (load {load:.1f}): the figures will be noise")
     try:

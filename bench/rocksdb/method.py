@@ -8,8 +8,7 @@ from workloads import LABELS, MIB
 METHOD = (
     "The sides take turns on the same device, round by round, and another one begins each time. "
     "Before a side's turn every block of the device is rewritten, then the file system is made. "
-    "ext4 and xfs have their journals and default mount options, which do not discard; Basalt is "
-    "mounted with discard=0.",
+    "ext4 and xfs have their journals and default mount options.",
     "Before each db_bench process: sync, and all caches of the kernel dropped. The flags of "
     "db_bench are the same on all sides. Lines of one group below are processes that follow each "
     "other on one database; all but the first of them also have --use_existing_db=1.",
@@ -51,6 +50,13 @@ def lines(run: Record) -> list[str]:
             f"- This is a trial at {options['scale']:g} of the usual amount: the data read "
             "directly is not four times the limit, and the figures are not to be quoted."
         )
+    if options.get("discard"):
+        text.append(
+            "- Freed space is discarded on all sides: ext4 and xfs have the mount option discard, "
+            "Basalt discard=1."
+        )
+    else:
+        text.append("- No side discards freed space.")
     text += [f"- {line}" for line in METHOD]
     text += ["", "Workloads:", ""]
     text += [f"- {label}: {meaning}" for label, meaning in LABELS.items()]

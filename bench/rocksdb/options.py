@@ -79,6 +79,11 @@ def parse(words: list[str]) -> argparse.Namespace:
         help="profile these on Basalt instead of measuring, with the first configuration, and add "
         "that to the report",
     )
+    add(
+        "--discard",
+        action="store_true",
+        help="all sides discard freed space: ext4 and xfs by the mount option, Basalt by its own",
+    )
     add("--list", action="store_true", help="list the workloads")
     options = parser.parse_args(words)
     usual = QUICK if options.quick else FULL
@@ -116,6 +121,7 @@ def recorded(options: argparse.Namespace) -> dict[str, object]:
         "device": str(options.device) if options.device else None,
         "only": options.only,
         "scale": options.scale,
+        "discard": options.discard,
         "rounds": options.rounds,
         "direct_memory": make_scale(options).direct_memory_bytes,
     }

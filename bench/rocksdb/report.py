@@ -191,7 +191,9 @@ class Report:
         ]
         if depths:
             words.append(f"Mean device queue depth of readrandom-direct-16: {', '.join(depths)}.")
-        if table.discards:
+        if self.run["options"].get("discard"):
+            words.append(f"The device saw {table.discards} discards.")
+        elif table.discards:
             words.append(f"The device saw {table.discards} discards, which there should not be.")
         return [" ".join(words), ""]
 

@@ -2,7 +2,7 @@
 
 A side's turn begins on a device whose blocks were all rewritten: `prepare` makes a fresh file
 system on it, `command` turns db_bench's flags into a command line, `finish` takes the file system
-down. Mount options are the kernel's defaults, journals on; mkfs writes its tables in full, so that
+down. Mount options are the kernel's defaults (with discards, if they are what is measured), journals on; mkfs writes its tables in full, so that
 no lazy initialisation runs during the measurement, and discards nothing.
 """
 
@@ -34,14 +34,16 @@ class Side:
 
 
 class BasaltSide(Side):
-    """cache_bytes is Basalt's page cache, inside the limit; direct workloads run without one."""
+    """cache_bytes is Basalt's page cache, inside the limit; direct workloads run without one.
+    discard: freed space is discarded, in the background."""
 
     name = "basalt"
 
-    def __init__(self, build: Path, cache_bytes: int) -> None:
+    def __init__(self, build: Path, cache_bytes: int, discard: bool) -> None:
         self.tool = str(build / "tool/basalt")
         self.plugin = str(build / "rocksdb_env/librocksdb_basalt.so")
         self.cache_bytes = cache_bytes
+        self.discard = discard
         self.uri = ""
         self.made = False
 
@@ -55,7 +57,7 @@ class BasaltSide(Side):
         return [
             self.tool,
             "run",
-            f"{self.uri}?discard=0",
+            f"{self.uri}?discard={int(self.discard)}",
             "--cache",
             cache,
             "--plugin",
@@ -83,16 +85,17 @@ class BasaltSide(Side):
 
 
 class KernelSide(Side):
-    def __init__(self, name: str, mkfs: list[str]) -> None:
+    def __init__(self, name: str, mkfs: list[str], discard: bool) -> None:
         self.name = name
         self.mkfs = mkfs
+        self.options = ["-o", "discard"] if discard else []
         self.mount_point = ""
         self.mounted = False
 
     def prepare(self, device: BlockDevice) -> None:
         run_tool([*self.mkfs, str(device.path)])
         self.mount_point = tempfile.mkdtemp(prefix=f"bench-{self.name}-")
-        run_tool(["mount", "-t", self.name, str(device.path), self.mount_point])
+        run_tool(["mount", "-t", self.name, *self.options, str(device.path), self.mount_point])
         self.mounted = True
 
     def mount_options(self) -> str:
@@ -131,14 +134,17 @@ class MemorySide(Side):
 NAMES = ("basalt", "ext4", "xfs", "memory")
 
 
-def make_sides(names: list[str], build: Path, cache_bytes: int) -> list[Side]:
+def make_sides(
+    names: list[str], build: Path, cache_bytes: int, discard: bool = False
+) -> list[Side]:
     made: dict[str, Side] = {
-        "basalt": BasaltSide(build, cache_bytes),
+        "basalt": BasaltSide(build, cache_bytes, discard),
         "ext4": KernelSide(
             "ext4",
             ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
+            discard,
         ),
-        "xfs": KernelSide("xfs", ["mkfs.xfs", "-q", "-f", "-K"]),
+        "xfs": KernelSide("xfs", ["mkfs.xfs", "-q", "-f", "-K"], discard),
         "memory": MemorySide(),
     }
     return [made[name] for name in names]

@@ -140,8 +140,9 @@ struct MountOptions {
   // Where flush() keeps bytes: shared memory (default), or the device where that is not allowed.
   enum class FlushTo : uint8_t { shared_memory, device } flush_to = FlushTo::shared_memory;
   uint64_t tail_bytes = uint64_t{32} << 20;  // size of the shared-memory tail
-  bool discard = false;                      // tell the device about freed space
-  uint32_t atomic_write_bytes = 0;           // trust the device this far; 0: one logical block
+  bool discard = false;  // tell the device about freed space, in the background …
+  uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // … no faster than this; 0: no limit
+  uint32_t atomic_write_bytes = 0;  // trust the device this far; 0: one logical block
 };
 
 struct SpaceInfo {

@@ -234,8 +234,8 @@ void BlobStore::Impl::publish(Ticket, const std::vector<Effect>& effects,
 
 void BlobStore::Impl::release_range(uint64_t first_cluster, uint64_t count) {
   if (options.discard && device.info().native.has(Op::discard)) {
-    to_discard.push_back({{}, first_cluster, count});
-    context.executor().post(discard_task);
+    if (to_discard.empty()) context.executor().post(discard_task, DiscardQueue::kGatherTime);
+    to_discard.add(first_cluster, count);
   } else {
     state.space().excluded().remove(first_cluster, count);
   }
@@ -258,31 +258,30 @@ void BlobStore::Impl::on_durable(Ticket ticket) {
 void BlobStore::Impl::discard_released() {
   const uint64_t scale = uint64_t{state.cluster_blocks} * kBlockBytes / device.info().block_size;
   MutexLock lock(meta);
-  while (!to_discard.empty()) {
-    const Freed range = to_discard.front();
-    to_discard.pop_front();
+  while (const auto range = to_discard.take(context.clock().now())) {
     discarding = true;
     lock.unlock();
     if (auto lease = pool.lease()) {
       Io io;
       io.op = Op::discard;
-      io.lba = Lba{range.first_cluster * scale};
-      io.block_count = BlockCount{range.count * scale};
+      io.lba = Lba{range->first * scale};
+      io.block_count = BlockCount{range->count * scale};
       (void)run(**lease, io);  // a hint: a device that refuses loses nothing
     }
     lock.lock();
     discarding = false;
-    state.space().excluded().remove(range.first_cluster, range.count);
+    state.space().excluded().remove(range->first, range->count);
   }
+  if (to_discard.empty()) return;
+  context.executor().post(discard_task, to_discard.wait_time(context.clock().now()));
 }
 
 // Waits for one of the things that give space back; false when nothing is under way.
 bool BlobStore::Impl::wait_for_space(MutexLock& lock) {
   if (!to_discard.empty()) {  // a discard is only a hint: the space may be used without it
-    for (const Freed& range : to_discard) {
-      state.space().excluded().remove(range.first_cluster, range.count);
+    while (const auto range = to_discard.give_up()) {
+      state.space().excluded().remove(range->first, range->count);
     }
-    to_discard.clear();
     return true;
   }
   if (freed.empty() && !discarding) return false;

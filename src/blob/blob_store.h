@@ -68,6 +68,7 @@ struct StoreOptions {
   OpenMode mode = OpenMode::read_write;
   uint64_t metadata_cache_bytes = uint64_t{64} << 20;
   bool discard = false;
+  uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // 0: no limit
   unsigned max_channels = 64;  // channel stacks for blocking I/O
   // Called when recovery has succeeded and before the store is taken over: nothing is written yet, the
   // superblocks still name the opening before. What must be found under the new open id by whoever

@@ -44,7 +44,8 @@ BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const
       pool(dev, opts.max_channels),
       superblock(sb),
       pages(ctx, pool, sb.uuid, opts.metadata_cache_bytes),
-      state(pages) {
+      state(pages),
+      to_discard(sb.cluster_bytes, opts.discard_bytes_per_second) {
   std::vector<MetadataRun> runs(sb.metadata_runs, sb.metadata_runs + sb.metadata_run_count);
   pages.set_runs(std::move(runs));
   pages.set_building(sb.checkpoint_generation + 1);

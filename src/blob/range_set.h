@@ -4,11 +4,17 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <optional>
 
 namespace basalt::blob {
 
 class RangeSet {
  public:
+  struct Range {
+    uint64_t first = 0, count = 0;
+    friend bool operator==(const Range&, const Range&) = default;
+  };
+
   uint64_t total() const { return total_; }
   bool empty() const { return ranges_.empty(); }
 
@@ -46,6 +52,10 @@ class RangeSet {
     }
   }
 
+  std::optional<Range> front() const {
+    if (ranges_.empty()) return {};
+    return Range{ranges_.begin()->first, ranges_.begin()->second - ranges_.begin()->first};
+  }
   // The end of the range that holds `position`, or 0 if none does.
   uint64_t end_of_range_at(uint64_t position) const {
     const auto at = ranges_.upper_bound(position);

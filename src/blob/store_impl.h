@@ -8,6 +8,7 @@
 
 #include "base/sync.h"
 #include "blob/blob_store.h"
+#include "blob/discard_queue.h"
 #include "blob/journal.h"
 #include "blob/page_store.h"
 #include "blob/state.h"
@@ -77,7 +78,7 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
     uint64_t first_cluster, count;
   };
   std::deque<Freed> freed;  // in ticket order, waiting for durability
-  std::deque<Freed> to_discard;
+  DiscardQueue to_discard;
   bool discarding = false;  // a range taken from to_discard is at the device
   std::unordered_map<BlobId, std::unique_ptr<Blob>> open_blobs;
   TransactionKeeper* keeper = nullptr;

@@ -17,6 +17,7 @@ TEST(RangeSet, NeighboursMerge) {
   set.add(15, 5);
   EXPECT_EQ(set.end_of_range_at(10), 25u);
   EXPECT_EQ(set.total(), 15u);
+  EXPECT_EQ(set.front(), (RangeSet::Range{10, 15}));
   set.remove(12, 1);
   EXPECT_EQ(set.end_of_range_at(10), 12u);
   EXPECT_EQ(set.end_of_range_at(12), 0u);
@@ -28,6 +29,7 @@ TEST(RangeSet, EmptyRangesChangeNothing) {
   RangeSet set;
   set.add(5, 0);
   EXPECT_TRUE(set.empty());
+  EXPECT_EQ(set.front(), std::nullopt);
   set.add(5, 2);
   set.remove(6, 0);
   EXPECT_EQ(set.total(), 2u);

@@ -24,7 +24,7 @@ std::string complaint(std::string_view text) {
 TEST(StoreUri, TakesItsKeysAndLeavesTheDevices) {
   const StoreUri uri = parse(
       "basalt://file:/tmp/s.img?create=8G&size=16G&cache=256M&metadata_cache=32M&tail=8M"
-      "&atomic=4096&flush=device&discard=1&force=1");
+      "&atomic=4096&flush=device&discard=1&discard_rate=64M&force=1");
   EXPECT_EQ(uri.device_text(), "file:/tmp/s.img?size=16G");
   EXPECT_EQ(uri.create_bytes, uint64_t{8} << 30);
   EXPECT_TRUE(uri.force);
@@ -36,6 +36,7 @@ TEST(StoreUri, TakesItsKeysAndLeavesTheDevices) {
   EXPECT_EQ(options.atomic_write_bytes, 4096u);
   EXPECT_EQ(options.flush_to, MountOptions::FlushTo::device);
   EXPECT_TRUE(options.discard);
+  EXPECT_EQ(options.discard_bytes_per_second, uint64_t{64} << 20);
 }
 
 TEST(StoreUri, SaysNothingTakesTheDefaults) {
@@ -84,7 +85,8 @@ TEST(StoreUri, SharesAMountOnlyOnItsTerms) {
   EXPECT_TRUE(parse("ram:64M").check_shares(mounted).ok());
   EXPECT_TRUE(parse("ram:64M?cache=1M&create=1G").check_shares(mounted).ok());
   for (const char* other :
-       {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0", "ram:64M?flush=device",
+       {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0", "ram:64M?discard_rate=1M",
+        "ram:64M?flush=device",
         "ram:64M?tail=1M", "ram:64M?atomic=4096", "ram:64M?metadata_cache=1M"}) {
     EXPECT_EQ(parse(other).check_shares(mounted).code(), StatusCode::invalid_argument) << other;
   }
