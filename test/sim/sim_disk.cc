@@ -62,6 +62,50 @@ void SimDisk::cut_after(uint64_t commands) {
   if (commands == 0) cut();
 }
 
+void SimDisk::on_command(std::function<void(FrozenDisk)> action) {
+  const MutexLock lock(mutex_);
+  on_command_ = std::move(action);
+}
+
+void SimDisk::ignore_flush(uint64_t number) {
+  const MutexLock lock(mutex_);
+  flushes_until_ignored_ = number;
+}
+
+bool SimDisk::flush_is_honest() {
+  if (options_.ignore_flush) return false;
+  return flushes_until_ignored_ == kNever || flushes_until_ignored_-- != 0;
+}
+
+FrozenDisk SimDisk::freeze() const {
+  const MutexLock lock(mutex_);
+  return freeze_locked();
+}
+
+FrozenDisk SimDisk::freeze_locked() const {
+  std::vector<FrozenDisk::Unit> units;
+  uint64_t number = 0;
+  for (const CachedWrite& write : cache_) {
+    const size_t before = units.size();
+    const uint64_t blocks = write.blocks(options_.block_bytes);
+    for (uint64_t i = 0; i < blocks; ++i) {
+      if (write.is_superseded(i)) continue;
+      const uint64_t begin = i * options_.block_bytes;
+      const bool goes_on = units.size() > before &&
+                           (write.first_block + i) % options_.atomic_blocks != 0 &&
+                           units.back().begin + units.back().length == begin;
+      if (goes_on) {
+        units.back().length += options_.block_bytes;
+      } else {
+        units.push_back({number, (write.first_block + i) * options_.block_bytes, begin,
+                         options_.block_bytes, write.bytes});
+      }
+    }
+    if (units.size() > before) ++number;
+  }
+  return FrozenDisk(durable_, options_.block_bytes, std::move(units));
+}
+
 bool SimDisk::is_cut() const {
   const MutexLock lock(mutex_);
   return cut_;
@@ -88,7 +132,7 @@ std::shared_ptr<SimDisk> SimDisk::surviving_image(uint64_t seed) const {
 
 void SimDisk::survive(SimImage& image, const CachedWrite& write, unsigned tear_percent,
                       Random& random) const {
-  const uint64_t blocks = write.bytes.size() / options_.block_bytes;
+  const uint64_t blocks = write.blocks(options_.block_bytes);
   enum class Tear { none, prefix, any } tear = Tear::none;
   if (random.chance(tear_percent)) tear = random.chance(50) ? Tear::prefix : Tear::any;
   const uint64_t prefix = random.below(blocks + 1);
@@ -237,13 +281,16 @@ SimDisk::Execution SimDisk::execute(const Io& io, uint64_t flush_point) {
     }
   } else if (io.op == Op::flush) {
     execution.flush_point = flush_point;
+    execution.honest = flush_is_honest();
   } else {
     execute_write(io, execution);
+    if (io.flags.fua) execution.honest = flush_is_honest();
   }
   if (options_.log_commands) {
     commands_.push_back({io.op, io.flags.fua, io.lba, io.block_count, execution.status});
   }
   if (io.op != Op::read && commands_until_cut_ != kNever && --commands_until_cut_ == 0) cut();
+  if (io.op != Op::read && on_command_) on_command_(freeze_locked());
   return execution;
 }
 
@@ -289,7 +336,11 @@ void SimDisk::execute_partly(const Io& io) {
 }
 
 uint64_t SimDisk::cache(uint64_t first_block, std::vector<std::byte> bytes) {
-  cache_.push_back({next_sequence_, 0, first_block, std::move(bytes), {}});
+  cache_.push_back({next_sequence_,
+                    0,
+                    first_block,
+                    std::make_shared<const std::vector<std::byte>>(std::move(bytes)),
+                    {}});
   return next_sequence_++;
 }
 
@@ -299,7 +350,7 @@ StatusCode SimDisk::complete(const Io& io, const Execution& execution) {
   if (execution.status != StatusCode::ok) return execution.status;
   if (io.op == Op::write && crc_of(io) != execution.data_crc) ++counters_.buffers_changed;
   if (io.op == Op::flush) {
-    if (!options_.ignore_flush) make_durable_up_to(execution.flush_point);
+    if (execution.honest) make_durable_up_to(execution.flush_point);
     return StatusCode::ok;
   }
   if (execution.write == 0) return StatusCode::ok;
@@ -309,7 +360,7 @@ StatusCode SimDisk::complete(const Io& io, const Execution& execution) {
   });
   BASALT_CHECK(write != cache_.end(), "an incomplete write is cached");
   write->completed_at = ++completions_;
-  if (!options_.volatile_cache || (io.flags.fua && !options_.ignore_flush)) {
+  if (!options_.volatile_cache || (io.flags.fua && execution.honest)) {
     CachedWrite durable = std::move(*write);
     cache_.erase(write);
     make_durable(std::move(durable));
@@ -330,11 +381,11 @@ void SimDisk::make_durable_up_to(uint64_t flush_point) {
 
 // Puts `write`, no longer in the cache, on stable media; older cached bytes of its blocks are void.
 void SimDisk::make_durable(CachedWrite&& write) {
-  const uint64_t blocks = write.bytes.size() / options_.block_bytes;
+  const uint64_t blocks = write.blocks(options_.block_bytes);
   const uint64_t end = write.first_block + blocks;
   for (uint64_t i = 0; i < blocks; ++i) write_block(durable_, write, i);
   for (CachedWrite& other : cache_) {
-    const uint64_t other_blocks = other.bytes.size() / options_.block_bytes;
+    const uint64_t other_blocks = other.blocks(options_.block_bytes);
     const uint64_t low = std::max(write.first_block, other.first_block);
     const uint64_t high = std::min(end, other.first_block + other_blocks);
     if (other.sequence > write.sequence || low >= high) continue;
@@ -346,9 +397,9 @@ void SimDisk::make_durable(CachedWrite&& write) {
 }
 
 void SimDisk::write_block(SimImage& image, const CachedWrite& write, uint64_t index) const {
-  if (!write.superseded.empty() && write.superseded[index]) return;
+  if (write.is_superseded(index)) return;
   image.write((write.first_block + index) * options_.block_bytes,
-              {write.bytes.data() + index * options_.block_bytes, options_.block_bytes});
+              {write.bytes->data() + index * options_.block_bytes, options_.block_bytes});
 }
 
 }  // namespace basalt::sim

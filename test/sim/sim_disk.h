@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/sync.h"
+#include "sim/frozen_disk.h"
 #include "sim/random.h"
 #include "sim/sim_image.h"
 
@@ -88,6 +89,13 @@ class SimDisk {
   // but never completes. kNever takes it back.
   void cut_after(uint64_t commands);
   bool is_cut() const;
+  // After each media command has been executed and before it completes: the moments at which power loss
+  // can leave something new. Must not call back into the disk.
+  void on_command(std::function<void(FrozenDisk)> action);
+  FrozenDisk freeze() const;
+  // The flush or FUA write of this number, counted from 0 and from this call on, is acknowledged and not
+  // carried out.
+  void ignore_flush(uint64_t number);
   // Runs once, at the moment of the cut, before any other command; must not call back into the disk.
   void on_cut(std::function<void()> action);
   // The disk after the cut. Seed 0 loses every unflushed write, seed 1 keeps all, others choose.
@@ -120,6 +128,7 @@ class SimDisk {
     uint64_t write = 0;        // sequence of the cached write; 0: none
     uint64_t flush_point = 0;  // completions a flush covers
     uint32_t data_crc = 0;
+    bool honest = true;  // the flush or FUA is carried out
     StatusCode status = StatusCode::ok;
   };
   // To be called when a flush is submitted.
@@ -135,11 +144,15 @@ class SimDisk {
     uint64_t sequence = 0;
     uint64_t completed_at = 0;  // 0: not yet
     uint64_t first_block = 0;
-    std::vector<std::byte> bytes;
+    std::shared_ptr<const std::vector<std::byte>> bytes;
     std::vector<bool> superseded;  // blocks that newer durable bytes have replaced; empty: none
+    uint64_t blocks(uint32_t block_bytes) const { return bytes->size() / block_bytes; }
+    bool is_superseded(uint64_t block) const { return !superseded.empty() && superseded[block]; }
   };
 
   void cut();
+  FrozenDisk freeze_locked() const;
+  bool flush_is_honest();
   StatusCode fault_for(const Io& io);
   void execute_write(const Io& io, Execution& execution);
   void execute_partly(const Io& io);
@@ -166,6 +179,8 @@ class SimDisk {
   uint64_t commands_until_cut_ = kNever;
   bool cut_ = false;
   std::function<void()> on_cut_;
+  std::function<void(FrozenDisk)> on_command_;
+  uint64_t flushes_until_ignored_ = kNever;
 };
 
 }  // namespace basalt::sim

@@ -25,6 +25,8 @@ class SimImage {
   explicit SimImage(uint64_t size_bytes);
   uint64_t size_bytes() const { return size_bytes_; }
 
+  // False: the chunk with this byte was never written and reads as zeros.
+  bool has_bytes_at(uint64_t offset) const { return chunks_[offset / kChunkBytes] != nullptr; }
   void read(uint64_t offset, std::span<std::byte> out) const;
   void write(uint64_t offset, std::span<const std::byte> bytes);
 
