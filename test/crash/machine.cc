@@ -147,6 +147,12 @@ void Machine::restart(uint64_t seed) {
   boot(crash_ == Crash::process_death);
 }
 
+void Machine::start_on(std::shared_ptr<sim::SimDisk> disk) {
+  fs_.reset();
+  disk_ = std::move(disk);
+  boot(false);
+}
+
 std::string Machine::log_text() { return log_->text(); }
 
 }  // namespace basalt::crash

@@ -56,6 +56,9 @@ class Machine {
   void plan(Crash crash);
   void stop() { disk_->power_cut(); }
   void restart(uint64_t seed);
+  // Destroys what is left of the stack and boots after a power loss that left `disk`; the shared memory
+  // of the boot before is still there.
+  void start_on(std::shared_ptr<sim::SimDisk> disk);
 
   sim::SimDisk& disk() { return *disk_; }
   std::shared_ptr<sim::SimDisk> shared_disk() { return disk_; }

@@ -104,6 +104,20 @@ Result<FoundTree> find_all(FileSystem& fs, const std::string& root, uint64_t see
   return found;
 }
 
+std::shared_ptr<TreeModel> TreeModel::clone() const {
+  auto copy = std::make_shared<TreeModel>(*this);
+  std::map<const FileModel*, FilePtr> copies;
+  for (Tree& tree : copy->trees_) {
+    for (auto& [path, entry] : tree) {
+      if (entry.is_directory()) continue;
+      FilePtr& file = copies[entry.file.get()];
+      if (file == nullptr) file = std::make_shared<FileModel>(*entry.file);
+      entry.file = file;
+    }
+  }
+  return copy;
+}
+
 FilePtr TreeModel::new_file(FileKind kind) { return std::make_shared<FileModel>(++files_, kind); }
 
 void TreeModel::put(const std::string& path, TreeEntry entry) {

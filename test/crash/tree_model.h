@@ -40,6 +40,9 @@ class TreeModel {
   // The root directory exists and is durable.
   explicit TreeModel(std::string root) : root_(std::move(root)) {}
 
+  // A model of its own that says what this one says now.
+  std::shared_ptr<TreeModel> clone() const;
+
   const std::string& root() const { return root_; }
   const Tree& tree() const { return trees_.back(); }
   // A file with a number of its own; numbers name files in patterns.
