@@ -1,5 +1,6 @@
 #include "blobfs/log_file.h"
 
+#include "base/planted.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_writer.h"
@@ -18,13 +19,13 @@ enum class Durably : bool { no, yes };
 // A block larger than what the device writes in one piece: the acknowledged partial block is never the
 // one overwritten.
 bool alternates(const Core& core, const OpenInode& inode) {
-  return inode.shape.block_bytes > core.atomic_bytes;
+  return inode.shape.block_bytes > core.atomic_bytes && !planted("partial_block_in_place");
 }
 
 Status flush_log(Core& core, OpenInode& inode, MutexLock& lock) {
   if (!inode.unflushed) return {};
   lock.unlock();
-  Status status = core.store.flush();
+  Status status = planted("log_not_flushed") ? Status{} : core.store.flush();
   lock.lock();
   if (!status.ok()) return inode.fail(status.with_context("log " + std::to_string(inode.id)));
   inode.unflushed = false;
@@ -35,7 +36,8 @@ Status flush_log(Core& core, OpenInode& inode, MutexLock& lock) {
 Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t from, uint64_t to,
                     uint64_t place, Durably durably) {
   const uint64_t blocks = inode.shape.block_count(to) - inode.shape.block_of(from);
-  const bool fua = durably == Durably::yes && core.volatile_cache && !inode.unflushed;
+  const bool fua = durably == Durably::yes && core.volatile_cache &&
+                   (!inode.unflushed || planted("log_fua_after_unflushed"));
   const SealOptions seal{inode.id, inode.record.log_epoch, inode.durable};
   inode.tail.gather(from, to, inode.spans);
   lock.unlock();
@@ -50,6 +52,7 @@ Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t from
                                           std::to_string(from) + ", " + std::to_string(to) + ")"));
   }
   if (!fua && core.volatile_cache) inode.unflushed = true;
+  if (fua && planted("log_fua_after_unflushed")) inode.unflushed = false;
   return durably == Durably::yes ? flush_log(core, inode, lock) : Status{};
 }
 

@@ -1,6 +1,7 @@
 #include "blobfs/log_reader.h"
 
 #include "base/crc32c.h"
+#include "base/planted.h"
 
 #include <algorithm>
 #include <cstring>
@@ -18,9 +19,10 @@ std::optional<OpenedBlock> open_block(const LogIdentity& log, uint64_t position,
     return {};
   }
   const bool below_journaled = position < log.journaled_length;
-  if (below_journaled ? header.epoch > log.epoch : header.epoch != log.epoch) return {};
+  const bool other_epoch = header.epoch != log.epoch && !planted("log_epoch");
+  if (below_journaled ? header.epoch > log.epoch : other_epoch) return {};
   const auto covered = block.subspan(sizeof header.crc, sizeof header - sizeof header.crc + length);
-  if (crc32c(covered) != header.crc) return {};
+  if (crc32c(covered) != header.crc && !planted("log_checksum")) return {};
 
   OpenedBlock opened;
   opened.epoch = header.epoch;
@@ -75,6 +77,7 @@ void LogEndSearch::settle(const OpenedBlock* own, const OpenedBlock* displaced) 
 }
 
 bool LogEndSearch::bytes_missing() const {
+  if (planted("log_hole_is_end")) return false;
   return end_ < log_.journaled_length || proven_durable_ > end_;
 }
 

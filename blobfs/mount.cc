@@ -6,6 +6,7 @@
 // point, the next mount finds what it needs: before the store is taken over the old tail, after it ours,
 // which names the old one as its predecessor.
 #include "base/check.h"
+#include "base/planted.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
 #include "blobfs/file_system_impl.h"
@@ -80,7 +81,7 @@ Status FileSystemImpl::bring_up() {
   if (writer) BASALT_TRY(replay_transactions());
   BASALT_TRY(names_->check_root());
   if (writer) {
-    BASALT_TRY(store_->resume_orphans());
+    if (!planted("orphans_forgotten")) BASALT_TRY(store_->resume_orphans());
     BASALT_TRY(replay_chunks());
     BASALT_TRY(finish_recovery());
   }
@@ -137,7 +138,8 @@ Status FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
   if (!identity.previous_open_was_writer) return {};
   TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
   useless_ = binding;
-  if (identity.previous_boot_id != context_.boot_id()) return {};
+  if (identity.previous_boot_id != context_.boot_id() && !planted("tail_of_another_boot"))
+    return {};
   while (true) {
     if (kept_.size() == kMaxTailChain) {
       return {StatusCode::too_large,

@@ -2,6 +2,7 @@
 #include "blob/blob_store.h"
 
 #include "base/check.h"
+#include "base/planted.h"
 #include "base/try.h"
 #include "blob/store_impl.h"
 
@@ -195,6 +196,10 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
     const uint64_t unit = s.state.cluster_blocks;
     for (const Effect& effect : effects) {
       if (effect.kind != Effect::Kind::freed) continue;
+      if (planted("space_reused_early")) {
+        s.release_range(effect.extent.physical / unit, effect.extent.count / unit);
+        continue;
+      }
       s.freed.push_back({ticket, effect.extent.physical / unit, effect.extent.count / unit});
     }
     s.release_durable(s.journal->durable());  // on_durable() may have come before the push

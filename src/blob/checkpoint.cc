@@ -6,6 +6,7 @@
 // Both slots are starting points at all times: where transactions became durable by the checkpoint alone
 // and are in no journal record, the other slot, which would need that record, gets the same checkpoint.
 #include "base/try.h"
+#include "base/planted.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
 
@@ -86,12 +87,14 @@ Status BlobStore::Impl::checkpoint() {
 
   bool both_slots = false;
   const auto write = [&]() -> Status {
-    BASALT_TRY(write_pages(pages, pool, std::move(frozen)));
+    const bool late = planted("superblock_before_pages");
+    if (!late) BASALT_TRY(write_pages(pages, pool, frozen));
     BASALT_TRY_ASSIGN(auto lease, pool.lease());
-    BASALT_TRY(flush_device(*lease, "checkpoint"));
+    if (!planted("superblock_before_flush")) BASALT_TRY(flush_device(*lease, "checkpoint"));
     BASALT_TRY(check_owner(*lease));
     BASALT_TRY(write_superblock(*lease, device.info(), next));
-    both_slots = journal->queues(covered);
+    if (late) BASALT_TRY(write_pages(pages, pool, frozen));
+    both_slots = journal->queues(covered) && !planted("one_slot_only");
     if (!both_slots) return {};
     next.generation = next.generation + 1;
     return write_superblock(*lease, device.info(), next);
@@ -105,8 +108,10 @@ Status BlobStore::Impl::checkpoint() {
     return status;
   }
   pages.map().flipped();
-  if (both_slots) pages.map().flipped_again();
-  older_journal_position = both_slots ? next.journal_position : superblock.journal_position;
+  if (both_slots || planted("pages_reused_early")) pages.map().flipped_again();
+  older_journal_position = both_slots || planted("journal_reused_early")
+                               ? next.journal_position
+                               : superblock.journal_position;
   superblock = next;
   ++checkpoints;
   const uint64_t tail = older_journal_position;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/planted.h"
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/node.h"
@@ -201,6 +202,7 @@ bool Journal::seal_record() {
     record_last_ = queued.ticket;
     queue_.pop_front();
   }
+  if (planted("journal_before_data")) record_needs_flush_ = false;
   if (queued_from_ > kMaxRecordBytes || queue_.empty()) {
     queued_bytes_.erase(queued_bytes_.begin(),
                         queued_bytes_.begin() + static_cast<ptrdiff_t>(queued_from_));
@@ -230,7 +232,7 @@ void Journal::submit_write() {
     from += counts[i] * kBlockBytes;
     Io& io = ios_[i];
     io.op = Op::write;
-    io.flags.fua = true;
+    io.flags.fua = !planted("journal_not_forced");
     io.lba = Lba{starts[i] * scale};
     io.block_count = BlockCount{counts[i] * scale};
     io.data = {&vectors_[i], 1};
@@ -364,13 +366,13 @@ size_t validate_record(std::span<const std::byte> bytes, const Uuid& uuid, uint6
   JournalHeader header;
   if (bytes.size() < sizeof header) return 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kJournalMagic || header.uuid != uuid || header.epoch != epoch ||
-      header.position != position) {
+  if (header.magic != kJournalMagic || header.uuid != uuid ||
+      (header.epoch != epoch && !planted("journal_epoch")) || header.position != position) {
     return 0;
   }
   const size_t total = sizeof header + size_t{header.payload_bytes};
   if (total > kMaxRecordBytes || total > bytes.size()) return 0;
-  if (record_crc(bytes.first(total)) != header.crc) return 0;
+  if (record_crc(bytes.first(total)) != header.crc && !planted("journal_checksum")) return 0;
   return total;
 }
 
@@ -454,14 +456,14 @@ Status recover_journal(Channel& channel, const DeviceInfo& info, const Uuid& uui
     const size_t length = validate_record(bytes, uuid, epoch, cursor.position);
     JournalHeader header{};
     if (length > 0) std::memcpy(&header, bytes.data(), sizeof header);
-    if (length == 0 || header.sequence != cursor.sequence) break;
+    if (length == 0 || (header.sequence != cursor.sequence && !planted("journal_sequence"))) break;
     BASALT_TRY(replay_record(bytes.first(length), covered, replay));
     cursor.position += (length + kBlockBytes - 1) / kBlockBytes;
     cursor.sequence += 1;
   }
   // A later record of this epoch was written only after the one that should be here was durable. The
   // lost record is at most one window long; look two windows ahead.
-  for (uint64_t ahead = 1; ahead <= 2 * window; ++ahead) {
+  for (uint64_t ahead = 1; ahead <= 2 * window && !planted("journal_hole_is_end"); ++ahead) {
     const uint64_t position = cursor.position + ahead;
     if (position - start >= geometry.blocks) break;
     const uint64_t here = std::min(window, geometry.blocks);

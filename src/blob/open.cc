@@ -4,6 +4,7 @@
 // in both superblocks before the first journal record of that epoch, so that nothing written before can
 // pass for something written after, and neither superblock alone is needed to know the epoch.
 #include "base/try.h"
+#include "base/planted.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
 
@@ -91,8 +92,8 @@ Status BlobStore::Impl::replay(Channel& channel) {
 
 Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
   // What was accepted may still sit in a volatile cache; make it durable before building on it.
-  BASALT_TRY(flush_device(channel, "recovery"));
-  superblock.epoch = superblock.epoch + 1;
+  if (!planted("recovery_not_flushed")) BASALT_TRY(flush_device(channel, "recovery"));
+  if (!planted("epoch_kept")) superblock.epoch = superblock.epoch + 1;
   context.random().fill(identity.open_id);
   superblock.open_id = identity.open_id;
   std::memset(superblock.boot_id, 0, sizeof superblock.boot_id);
@@ -112,6 +113,7 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
     BASALT_TRY(flip_again(channel));
   }
   owner_recorded = true;
+  if (planted("old_superblock_kept")) return {};
   return flip_again(channel);
 }
 
