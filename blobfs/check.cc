@@ -249,7 +249,8 @@ Result<CheckReport> FileSystem::check(Context& context, Device& device,
       if (progress != nullptr) progress(from + (to - from) * fraction);
     };
   };
-  BASALT_TRY_ASSIGN(blob::StoreReport store, blob::check_store(context, device, part(0, 0.5)));
+  BASALT_TRY_ASSIGN(blob::StoreReport store,
+                    blob::check_store(context, device, {.progress = part(0, 0.5)}));
   CheckReport report;
   report.problems = std::move(store.problems);
   report.notes = std::move(store.notes);

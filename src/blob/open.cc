@@ -13,6 +13,16 @@
 namespace basalt::blob {
 namespace {
 
+Status no_store(const SuperblockPair& pair) {
+  const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
+                       pair.problems[1].code() != StatusCode::corruption;
+  return Status(
+      nothing ? pair.problems[0].code() : StatusCode::corruption,
+      std::string(pair.problems[0].message()) + "; " + std::string(pair.problems[1].message()));
+}
+
+}  // namespace
+
 Status check_features(const Superblock& sb, OpenMode mode) {
   if (const uint64_t unknown = sb.incompatible_features & ~kKnownIncompatible; unknown != 0) {
     return Status(StatusCode::unsupported, "the store uses incompatible features " +
@@ -26,16 +36,6 @@ Status check_features(const Superblock& sb, OpenMode mode) {
   }
   return {};
 }
-
-Status no_store(const SuperblockPair& pair) {
-  const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
-                       pair.problems[1].code() != StatusCode::corruption;
-  return Status(
-      nothing ? pair.problems[0].code() : StatusCode::corruption,
-      std::string(pair.problems[0].message()) + "; " + std::string(pair.problems[1].message()));
-}
-
-}  // namespace
 
 BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb)
     : context(ctx),
@@ -69,7 +69,7 @@ BlobStore::Impl::~Impl() {
   context.executor().cancel(discard_task);
 }
 
-Status BlobStore::Impl::load(Channel&) {
+Status BlobStore::Impl::load() {
   return pages.load_page_map(superblock.page_map, pages.page_count());
 }
 
@@ -136,7 +136,7 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
     BASALT_TRY(check_features(sb, options.mode));
     auto impl = std::make_unique<BlobStore::Impl>(context, device, options, sb);
     impl->notes = notes;
-    Status status = impl->load(*channel);
+    Status status = impl->load();
     if (status.ok()) status = impl->replay(*channel);
     if (status.ok()) {
       impl->identity.uuid = sb.uuid;

@@ -324,6 +324,18 @@ Status PageStore::read_copy(const PageRef& ref, PageKind kind, unsigned copy, st
   return {};
 }
 
+Status PageStore::write_copy(const PageRef& ref, unsigned copy, const std::byte* bytes) {
+  const uint64_t block = block_of(ref.page, copy);
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  return write_blocks(*lease, channels_.device().info(), block, {bytes, kBlockBytes}, {},
+                      describe(ref, copy, block));
+}
+
+Status PageStore::flush(std::string_view what) {
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  return flush_device(*lease, what);
+}
+
 Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes) {
   const Status first = read_copy(ref, kind, 0, bytes);
   if (first.ok()) return {};

@@ -76,6 +76,9 @@ class PageStore {
   Status read_page(const PageRef& ref, PageKind kind, std::byte* bytes);
   // Verifies one copy; the sentence says what is wrong with it.
   Status read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes);
+  // Writes one copy, durable after flush(): for repairing copies that do not verify.
+  Status write_copy(const PageRef& ref, unsigned copy, const std::byte* bytes);
+  Status flush(std::string_view what);
   Status load_page_map(const PageRef& root, uint64_t page_count);
   uint64_t block_of(uint64_t page, unsigned copy) const;
   uint64_t page_count() const;
