@@ -112,7 +112,16 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
     BASALT_TRY(flip_again(channel));
   }
   owner_recorded = true;
-  return flip_again(channel);
+  BASALT_TRY(flip_again(channel));
+  pages.mend_copies([this] { return may_mend(); });
+  return {};
+}
+
+// Meta held: the store is healthy and still ours.
+bool BlobStore::Impl::may_mend() {
+  if (!failure.ok()) return false;
+  const auto lease = pool.lease();
+  return lease && check_owner(**lease).ok();
 }
 
 Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& device,

@@ -345,7 +345,12 @@ Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes)
                                               "; " + std::string(second.message()));
   }
   ++damaged_copies_used_;
-  const std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  if (may_mend_ && may_mend_()) {
+    const Status mended = write_copy(ref, 0, bytes);
+    note += mended.ok() ? ", and this one was rewritten from it"
+                        : "; rewriting this one failed: " + std::string(mended.message());
+  }
   context_.log().log(LogLevel::warning, "blob", note);
   constexpr size_t kMaxNotes = 256;
   if (notes_.size() < kMaxNotes) notes_.push_back(note);

@@ -27,6 +27,7 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   Status load();
   Status replay(Channel& channel);
   Status become_writer(Channel& channel, bool replayed);
+  bool may_mend();
 
   // ---- Checkpoints (checkpoint.cc)
   // Writes everything applied so far; two flips make both superblocks say so.

@@ -1,5 +1,5 @@
 // Goal: a repair gives every damaged copy its twin's bytes, says exactly what it did, and writes nothing
-// else; what has no twin is named and left alone.
+// else; what has no twin is named and left alone. A store open for writing mends what it reads.
 // Method: each block of a closed store damaged in turn on the simulated disk, whose commands show what was
 // written; devices that fail; superblocks that must not be overwritten.
 #include "blob/node.h"
@@ -365,6 +365,76 @@ TEST_F(RepairFaultTest, WithoutAFlushToBuildOnNothingIsWritten) {
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().code(), StatusCode::io_error);
   EXPECT_EQ(blocks_written(), std::set<uint64_t>{});
+}
+
+// ---- A store that is open for writing
+
+TEST_F(RepairTest, AMountedStoreMendsTheCopyItFindsDamaged) {
+  const uint64_t page = catalog_leaves(image_, run_, pages_)[2].second;
+  const std::string wanted = catalog_leaves(image_, run_, pages_)[2].first;
+  for (const OpenMode mode : {OpenMode::read_only, OpenMode::read_write}) {
+    use(image_);
+    corrupt(place(page, 0));
+    open(mode);
+    disk_->clear_commands();
+    EXPECT_EQ(get(wanted), content_[wanted]);
+    EXPECT_EQ(store_->stats().damaged_copies_used, 1u);
+    const bool mends = mode == OpenMode::read_write;
+    EXPECT_EQ(blocks_written(), mends ? std::set<uint64_t>{place(page, 0)} : std::set<uint64_t>{});
+    EXPECT_EQ(block_of(disk_->image(), place(page, 0)) == block_of(image_, place(page, 0)), mends);
+    EXPECT_EQ(log_.count("and this one was rewritten from it"), mends ? 1u : 0u);
+    close();
+    if (mends) expect_untouched_by_check();
+  }
+}
+
+// Readers mend pages while a writer gives them up and checkpoints write others to places that became free.
+TEST_F(RepairTest, MendingGoesOnBesideChangesAndCheckpoints) {
+  use(image_);
+  for (const uint64_t page : pages_) corrupt(place(page, 0));
+  open();
+  {
+    std::vector<Thread> readers;
+    for (int reader = 0; reader < 3; ++reader) {
+      readers.emplace_back("reader", [&, reader] {
+        for (int i = 0; i < 400; ++i) {
+          const std::string wanted = key((i * 7 + reader * 131) % 400);
+          EXPECT_EQ(get(wanted).size(), content_.at(wanted).size()) << wanted;
+        }
+      });
+    }
+    for (int i = 0; i < 400; ++i) {
+      const std::string changed = key((i * 11) % 400);
+      put(changed, std::string(content_.at(changed).size(), 'w'));
+      if (i % 20 != 0) continue;
+      EXPECT_TRUE(store_->checkpoint().ok());
+    }
+    for (Thread& reader : readers) reader.join();
+  }
+  const StoreContent content = *content_of(*store_);
+  close();
+  EXPECT_EQ(examine(CheckMode::report).problems, Sentences{});
+  EXPECT_EQ(repair().problems, Sentences{});
+  expect_untouched_by_check();
+  EXPECT_EQ(*content_after_opening(), content);
+}
+
+TEST_F(RepairTest, WhoLostTheStoreMendsNothing) {
+  const uint64_t page = catalog_leaves(image_, run_, pages_)[2].second;
+  const std::string wanted = catalog_leaves(image_, run_, pages_)[2].first;
+  use(image_);
+  corrupt(place(page, 0));
+  open();
+  auto second = try_open();
+  ASSERT_TRUE(second);
+  disk_->clear_commands();
+  EXPECT_EQ(get(wanted), content_[wanted]);
+  EXPECT_EQ(blocks_written(), std::set<uint64_t>{});
+  kill();
+  store_ = std::move(*second);
+  EXPECT_EQ(get(wanted), content_[wanted]);
+  EXPECT_EQ(blocks_written(), std::set<uint64_t>{place(page, 0)});
+  close();
 }
 
 }  // namespace
