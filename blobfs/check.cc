@@ -1,8 +1,9 @@
-// Verification and inspection of an unmounted file system: FileSystem::check and FileSystem::dump.
+// Verification, repair and inspection of an unmounted file system: FileSystem::check, repair and dump.
 //
 // On top of what the blob store verifies about itself: every catalog entry decodes, every name leads to an
 // inode of its kind and every inode is reached by as many names as it says, directories form one tree, every
-// file has a blob and every blob a file, and every byte of every log can be read. Nothing is written.
+// file has a blob and every blob a file, and every byte of every log can be read. Repairing is the blob
+// store's: names and logs have no second copy of their own.
 #include "base/try.h"
 #include "blobfs/async_reads.h"
 #include "blobfs/core.h"
@@ -200,6 +201,47 @@ Status check_names(Context& context, Device& device, CheckReport& report,
   return {};
 }
 
+// A catalog key for people: what it is the key of.
+std::string name_catalog_key(std::string_view key) {
+  uint64_t id = 0;
+  std::string_view name;
+  if (parse_inode_key(key, id)) return "inode " + std::to_string(id);
+  if (parse_entry_key(key, id, name)) {
+    return "directory " + std::to_string(id) + ", entry \"" + std::string(name) + "\"";
+  }
+  if (key == std::string_view(&kFileSystemKey, 1)) return "the file system record";
+  return "a key of " + std::to_string(key.size()) + " bytes that is no name's";
+}
+
+Result<CheckReport> verify(Context& context, Device& device, blob::CheckMode mode,
+                           void (*progress)(double fraction)) {
+  const bool repair = mode == blob::CheckMode::repair;
+  BASALT_TRY_ASSIGN(const Claim claim,
+                    device.claim(repair ? ClaimMode::exclusive_writer : ClaimMode::read_only,
+                                 repair ? "Basalt repair" : "Basalt check"));
+  const auto part = [progress](double from, double to) {
+    return [progress, from, to](double fraction) {
+      if (progress != nullptr) progress(from + (to - from) * fraction);
+    };
+  };
+  const blob::CheckOptions options{
+      .mode = mode, .progress = part(0, 0.5), .name_catalog_key = name_catalog_key};
+  BASALT_TRY_ASSIGN(blob::StoreReport store, blob::check_store(context, device, options));
+  CheckReport report;
+  report.problems = std::move(store.problems);
+  report.notes = std::move(store.notes);
+  report.repairs = std::move(store.repairs);
+  report.blobs = store.blobs;
+  report.metadata_pages = store.metadata_pages;
+  // What the store cannot vouch for is not looked into.
+  if (report.clean()) {
+    const Status status = check_names(context, device, report, part(0.5, 1));
+    if (!status.ok()) report.problems.push_back(std::string(status.message()));
+  }
+  if (progress != nullptr) progress(1);
+  return report;
+}
+
 std::string describe(uint64_t id, const InodeRecord& record) {
   std::string line = "inode " + std::to_string(id) + ": ";
   if (record.kind == InodeKind::directory)
@@ -243,25 +285,12 @@ namespace basalt {
 
 Result<CheckReport> FileSystem::check(Context& context, Device& device,
                                       void (*progress)(double fraction)) {
-  BASALT_TRY_ASSIGN(const Claim claim, device.claim(ClaimMode::read_only, "Basalt check"));
-  const auto part = [progress](double from, double to) {
-    return [progress, from, to](double fraction) {
-      if (progress != nullptr) progress(from + (to - from) * fraction);
-    };
-  };
-  BASALT_TRY_ASSIGN(blob::StoreReport store, blob::check_store(context, device, part(0, 0.5)));
-  CheckReport report;
-  report.problems = std::move(store.problems);
-  report.notes = std::move(store.notes);
-  report.blobs = store.blobs;
-  report.metadata_pages = store.metadata_pages;
-  // What the store cannot vouch for is not looked into.
-  if (report.clean()) {
-    const Status status = blobfs::check_names(context, device, report, part(0.5, 1));
-    if (!status.ok()) report.problems.push_back(std::string(status.message()));
-  }
-  if (progress != nullptr) progress(1);
-  return report;
+  return blobfs::verify(context, device, blob::CheckMode::report, progress);
+}
+
+Result<CheckReport> FileSystem::repair(Context& context, Device& device,
+                                       void (*progress)(double fraction)) {
+  return blobfs::verify(context, device, blob::CheckMode::repair, progress);
 }
 
 Status FileSystem::dump(Context& context, Device& device, std::string& out) {

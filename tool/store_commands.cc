@@ -20,6 +20,7 @@ struct StoreArguments {
   FormatOptions format;
   uint64_t cluster_bytes = FormatOptions{}.cluster_bytes;
   bool json = false;
+  bool repair = false;
 };
 using Arguments = std::shared_ptr<StoreArguments>;
 
@@ -30,7 +31,11 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return command;
 }
 
-void print(const Json& json) { std::printf("%s\n", json.dump(2).c_str()); }
+// Names of files may be any bytes; what is no UTF-8 is replaced.
+void print(const Json& json) {
+  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace);
+  std::printf("%s\n", text.c_str());
+}
 
 Result<int> mkfs(const StoreArguments& arguments) {
   BASALT_TRY_ASSIGN(Session session, Session::open_device(arguments.uri, OpenMode::read_write));
@@ -123,17 +128,20 @@ Result<int> df(const StoreArguments& arguments) {
 Progress* check_progress = nullptr;
 
 Result<CheckReport> run_check(const StoreArguments& arguments) {
-  BASALT_TRY_ASSIGN(Session session, Session::open_device(arguments.uri, OpenMode::read_only));
-  Progress progress("checking");
+  const OpenMode mode = arguments.repair ? OpenMode::read_write : OpenMode::read_only;
+  BASALT_TRY_ASSIGN(Session session, Session::open_device(arguments.uri, mode));
+  Progress progress(arguments.repair ? "checking and repairing" : "checking");
   check_progress = &progress;
-  auto report = FileSystem::check(session.context(), session.device(),
-                                  [](double fraction) { check_progress->show(fraction); });
+  const auto run = arguments.repair ? FileSystem::repair : FileSystem::check;
+  auto report = run(session.context(), session.device(),
+                    [](double fraction) { check_progress->show(fraction); });
   check_progress = nullptr;
   return report;
 }
 
 Json report_json(const CheckReport& report) {
   return {{"clean", report.clean()},
+          {"repairs", report.repairs},
           {"problems", report.problems},
           {"notes", report.notes},
           {"blobs", report.blobs},
@@ -154,8 +162,12 @@ Result<int> check(const StoreArguments& arguments) {
     print(report_json(*report));
     return report->clean() ? kDone : kFailed;
   }
-  for (const std::string& problem : report->problems) std::printf("problem: %s\n", problem.c_str());
-  for (const std::string& note : report->notes) std::printf("note: %s\n", note.c_str());
+  const auto print_each = [](const char* what, const std::vector<std::string>& sentences) {
+    for (const std::string& sentence : sentences) std::printf("%s: %s\n", what, sentence.c_str());
+  };
+  print_each("repaired", report->repairs);
+  print_each("problem", report->problems);
+  print_each("note", report->notes);
   std::printf("%s: %s files, %s directories, %s blobs, %s metadata pages, %s log blocks\n",
               report->clean() ? "clean" : "NOT CLEAN", grouped(report->files).c_str(),
               grouped(report->directories).c_str(), grouped(report->blobs).c_str(),
@@ -188,13 +200,22 @@ void add_mkfs(CLI::App& app, Action& action) {
   command->callback([arguments, &action] { action = [arguments] { return mkfs(*arguments); }; });
 }
 
+// `options` adds those of the one command.
 void add_report(CLI::App& app, Action& action, const std::string& name, const std::string& help,
-                Result<int> (*run)(const StoreArguments&)) {
+                Result<int> (*run)(const StoreArguments&),
+                void (*options)(CLI::App& command, StoreArguments& arguments) = nullptr) {
   auto arguments = std::make_shared<StoreArguments>();
   CLI::App* command = add_command(app, name, help, *arguments);
   command->add_flag("--json", arguments->json, "for scripts");
+  if (options != nullptr) options(*command, *arguments);
   command->callback(
       [arguments, run, &action] { action = [arguments, run] { return run(*arguments); }; });
+}
+
+void add_check_options(CLI::App& command, StoreArguments& arguments) {
+  command.add_flag("--repair", arguments.repair,
+                   "rewrite each damaged copy of metadata whose other copy is good; exit status 0: "
+                   "clean, or all repaired, 1: problems remain, 2: cannot be read or written");
 }
 
 }  // namespace
@@ -204,7 +225,8 @@ void add_store_commands(CLI::App& app, Action& action) {
   add_report(app, action, "info", "what a store's device is and how full it is", info);
   add_report(app, action, "df", "space used and free", df);
   add_report(app, action, "check",
-             "verify every structure; exit status 0: clean, 1: problems, 2: cannot be read", check);
+             "verify every structure; exit status 0: clean, 1: problems, 2: cannot be read", check,
+             add_check_options);
 
   auto arguments = std::make_shared<StoreArguments>();
   CLI::App* command =

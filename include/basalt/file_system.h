@@ -163,8 +163,9 @@ struct FileSystemStats {
 };
 
 struct CheckReport {
-  std::vector<std::string> problems;  // "superblock 1: checksum mismatch (found …, computed …)"
+  std::vector<std::string> problems;  // what is broken, and what cannot be read because of it
   std::vector<std::string> notes;     // recoverable oddities: a damaged copy whose twin is good
+  std::vector<std::string> repairs;   // by repair(): which copy was rewritten, and from what
   uint64_t blobs = 0, files = 0, directories = 0, metadata_pages = 0, log_blocks = 0;
   bool clean() const { return problems.empty(); }
 };
@@ -180,6 +181,12 @@ class FileSystem {
   // Verifies every structure of an unmounted store; fails only if it cannot read at all.
   static Result<CheckReport> check(Context& context, Device& device,
                                    void (*progress)(double fraction) = nullptr);
+  // check(), and rewrites every damaged copy of a metadata page or superblock whose twin is good; that and
+  // nothing else is written. `problems` are what remains. Losing power meanwhile leaves the store no worse:
+  // do it again. Takes the device's exclusive writer claim: busy while the store is mounted, read_only on a
+  // device opened for reading.
+  static Result<CheckReport> repair(Context& context, Device& device,
+                                    void (*progress)(double fraction) = nullptr);
   // Writes the metadata of an unmounted store, one structure a line, for people.
   static Status dump(Context& context, Device& device, std::string& out);
 

@@ -69,7 +69,7 @@ struct StoreOptions {
   uint64_t metadata_cache_bytes = uint64_t{64} << 20;
   bool discard = false;
   uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // 0: no limit
-  unsigned max_channels = 64;  // channel stacks for blocking I/O
+  unsigned max_channels = 64;                             // channel stacks for blocking I/O
   // Called when recovery has succeeded and before the store is taken over: nothing is written yet, the
   // superblocks still name the opening before. What must be found under the new open id by whoever
   // recovers from this opening is made here. An error ends open() and leaves the store as it was.
@@ -263,13 +263,24 @@ class BlobStore {
   std::unique_ptr<Impl> impl_;
 };
 
-// Verification and inspection of an unmounted store, for `basalt check` and `basalt dump`.
+// Verification, repair and inspection of an unmounted store, for `basalt check` and `basalt dump`.
+enum class CheckMode : uint8_t {
+  report,  // reads only
+  repair,  // rewrites damaged copies from their good twins; the caller has the device to itself
+};
+struct CheckOptions {
+  CheckMode mode = CheckMode::report;
+  std::function<void(double fraction)> progress{};
+  // Puts a key of the catalog into words, for what is said about those that cannot be read.
+  std::function<std::string(std::string_view key)> name_catalog_key{};
+};
 struct StoreReport {
-  std::vector<std::string> problems, notes;
+  // What was rewritten, in `repair`; then `problems` are what remains.
+  std::vector<std::string> problems, notes, repairs;
   uint64_t blobs = 0, metadata_pages = 0, catalog_entries = 0;
 };
-Result<StoreReport> check_store(Context& context, Device& device,
-                                const std::function<void(double)>& progress);
+// Fails when nothing could be checked: no usable superblock, or a store this version may not repair.
+Result<StoreReport> check_store(Context& context, Device& device, const CheckOptions& options);
 Status dump_store(Context& context, Device& device, std::string& out);
 
 // What a device holds, in words ("ext4 file system", "Basalt store 'label' (uuid)"), or nothing if

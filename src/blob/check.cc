@@ -1,143 +1,23 @@
-// check_store: reads everything the superblocks lead to and says what does not fit.
+// check_store: reads everything the superblocks lead to, says what does not fit, and on request repairs what
+// has a second copy.
 //
-// First the pages as they are on the device: both copies of each page of both checkpoints, keys in order
-// and within their parents' bounds, and the page map against what is reachable. Then, with the journal
-// replayed in memory, the meaning: each cluster mapped once or free once, counts, orphans. A damaged copy
-// with a good twin is a note; what cannot be read or contradicts something else is a problem.
+// First the pages of both checkpoints as they are on the device (check_pages.h). Then, with the journal
+// replayed in memory, the meaning: each cluster mapped once or free once, counts, orphans. What cannot be
+// read or contradicts something else is a problem.
+//
+// A repair writes damaged copies only and never what it was copied from. It changes nothing that opening
+// would find: a page gets the bytes its parent vouches for; a superblock gets the contents of the other one,
+// one generation later, as by a flip. The other one is a complete starting point without it, and what it says
+// about journal position, epoch and open id is what opening would go by.
 #include "base/try.h"
-#include "blob/store_impl.h"
+#include "blob/block_io.h"
+#include "blob/check_pages.h"
 
 #include <algorithm>
 #include <cstring>
 
 namespace basalt::blob {
 namespace {
-
-class PageChecker {
- public:
-  PageChecker(BlobStore::Impl& store, unsigned slot, StoreReport& report,
-              const std::function<void(double)>& progress)
-      : store_(store),
-        name_("superblock " + std::to_string(slot)),
-        report_(report),
-        progress_(progress),
-        reachable_(store.pages.page_count()) {}
-
-  void run() {
-    const Superblock& sb = store_.superblock;
-    for (unsigned tree = 0; tree < kTreeCount; ++tree) {
-      if (sb.trees[tree].page != kNoPage) {
-        walk(sb.trees[tree], static_cast<TreeId>(tree), "", nullptr);
-      }
-    }
-    walk_map(sb.page_map);
-    if (report_.problems.empty()) compare_with_map();
-  }
-
- private:
-  void problem(const std::string& text) { report_.problems.push_back(name_ + ": " + text); }
-
-  // Reads both copies; false when neither can be used or the page was met before.
-  bool read(const PageRef& ref, PageKind kind, std::byte* bytes) {
-    if (ref.page >= reachable_.size()) {
-      problem("metadata page " + std::to_string(ref.page) + " is outside the region");
-      return false;
-    }
-    if (reachable_[ref.page]) {
-      problem("metadata page " + std::to_string(ref.page) + " is reached twice");
-      return false;
-    }
-    reachable_[ref.page] = true;
-    ++report_.metadata_pages;
-    if (progress_ && report_.metadata_pages % 256 == 0) {
-      const double used =
-          static_cast<double>(store_.pages.page_count() - store_.pages.map().free_count());
-      progress_(std::min(0.9, static_cast<double>(report_.metadata_pages) / (2 * used + 1)));
-    }
-    AlignedBuffer scratch(kBlockBytes);
-    const Status second = store_.pages.read_copy(ref, kind, 1, scratch.data());
-    const Status first = store_.pages.read_copy(ref, kind, 0, bytes);
-    if (!first.ok() && !second.ok()) {
-      problem("both copies damaged: " + std::string(first.message()) + "; " +
-              std::string(second.message()));
-      return false;
-    }
-    if (!first.ok()) std::memcpy(bytes, scratch.data(), kBlockBytes);
-    const Status& bad = first.ok() ? second : first;
-    if (!bad.ok()) report_.notes.push_back(std::string(bad.message()) + "; the other copy is good");
-    return true;
-  }
-
-  void walk(const PageRef& ref, TreeId tree, std::string_view low, const std::string* high) {
-    AlignedBuffer bytes(kBlockBytes);
-    if (!read(ref, PageKind::tree_node, bytes.data())) return;
-    const Node node(bytes.data());
-    const std::string page = "metadata page " + std::to_string(ref.page);
-    if (node.header().tree != static_cast<uint8_t>(tree) || node.level() != ref.level ||
-        !node.well_formed()) {
-      return problem(page + ": not a well-formed node of tree " +
-                     std::to_string(static_cast<int>(tree)));
-    }
-    const unsigned first_real_key = node.level() > 0 ? 1 : 0;
-    if (node.count() > first_real_key) {
-      if (node.key(first_real_key) < low || (high && node.key(node.count() - 1) >= *high)) {
-        problem(page + ": keys outside the bounds its parent gives");
-      }
-    }
-    if (node.level() == 0) return;
-    for (unsigned i = 0; i < node.count(); ++i) {
-      const std::string_view child_low = i == 0 ? low : node.key(i);
-      const std::string child_high(i + 1 < node.count() ? node.key(i + 1) : "");
-      const PageRef child = node.child(i);
-      if (child.level + 1 != node.level()) {
-        problem(page + ": child " + std::to_string(i) + " is of level " +
-                std::to_string(child.level));
-        continue;
-      }
-      walk(child, tree, std::string(child_low), i + 1 < node.count() ? &child_high : high);
-    }
-  }
-
-  // The map itself was loaded and validated before; here both copies of its pages are read.
-  void walk_map(const PageRef& root) {
-    AlignedBuffer bytes(kBlockBytes);
-    if (!read(root, PageKind::page_map_index, bytes.data())) return;
-    PageHeader header;
-    std::memcpy(&header, bytes.data(), sizeof header);
-    const unsigned count = std::min<unsigned>(header.cell_count, kRefsPerMapIndex);
-    for (unsigned i = 0; i < count; ++i) {
-      PageRef child;
-      std::memcpy(&child, bytes.data() + sizeof header + i * sizeof child, sizeof child);
-      if (header.level > 1) {
-        walk_map(child);
-      } else {
-        AlignedBuffer leaf(kBlockBytes);
-        (void)read(child, PageKind::page_map_leaf, leaf.data());
-      }
-    }
-  }
-
-  void compare_with_map() {
-    PageMap& map = store_.pages.map();
-    map.flipped();  // what is leaving is not reachable and becomes free
-    uint64_t lost = 0;
-    for (uint64_t page = 0; page < reachable_.size(); ++page) {
-      if (reachable_[page] && !map.used(page)) {
-        problem("metadata page " + std::to_string(page) + " is in use but free in the page map");
-      }
-      lost += !reachable_[page] && map.used(page);
-    }
-    if (lost > 0) {
-      problem(std::to_string(lost) + " metadata pages are used in the page map but not reachable");
-    }
-  }
-
-  BlobStore::Impl& store_;
-  const std::string name_;
-  StoreReport& report_;
-  const std::function<void(double)>& progress_;
-  std::vector<bool> reachable_;
-};
 
 // Who uses each cluster; finds clusters used twice or not at all.
 class ClusterChecker {
@@ -274,44 +154,87 @@ class ClusterChecker {
   std::vector<bool> used_;
 };
 
+// The same starting point once more, into the other slot.
+Status rewrite_superblock(Channel& channel, const DeviceInfo& info, const Superblock& good) {
+  Superblock next = good;
+  next.generation = good.generation + 1;
+  BASALT_TRY(write_superblock(channel, info, next));
+  BASALT_TRY_ASSIGN(const SuperblockPair pair, read_superblocks(channel, info));
+  const unsigned slot = next.generation % 2;
+  if (!pair.slots[slot]) return pair.problems[slot];
+  if (std::memcmp(&*pair.slots[slot], &next, sizeof next) == 0) return {};
+  return Status(StatusCode::corruption, "it reads back as something else");
+}
+
+// `slot` cannot be used, the other one can. `complete`: starting from that one succeeds.
+void repair_superblock(Channel& channel, const DeviceInfo& info, const SuperblockPair& pair,
+                       unsigned slot, bool complete, StoreReport& report) {
+  const Superblock& good = *pair.slots[1 - slot];
+  const std::string damage(pair.problems[slot].message());
+  const std::string other = "superblock " + std::to_string(1 - slot);
+  const StatusCode code = pair.problems[slot].code();
+  if (code != StatusCode::corruption && code != StatusCode::not_found &&
+      code != StatusCode::io_error) {
+    report.problems.push_back(damage + "; not rewritten");
+  } else if (!complete) {
+    report.problems.push_back(damage + "; not rewritten: " + other +
+                              " is not a complete starting point");
+  } else if (const Status status = rewrite_superblock(channel, info, good); !status.ok()) {
+    report.problems.push_back(damage +
+                              "; rewriting it did not help: " + std::string(status.message()));
+  } else {
+    report.repairs.push_back(damage + "; rewrote its " + std::to_string(kBlockBytes) + " B from " +
+                             other + " (byte " + std::to_string(kSuperblockOffset[1 - slot]) +
+                             "), as generation " + std::to_string(good.generation + 1));
+  }
+}
+
 }  // namespace
 
-Result<StoreReport> check_store(Context& context, Device& device,
-                                const std::function<void(double)>& progress) {
+Result<StoreReport> check_store(Context& context, Device& device, const CheckOptions& options) {
+  const bool repair = options.mode == CheckMode::repair;
   StoreReport report;
-  StoreOptions options;
-  options.mode = OpenMode::read_only;
-  {
-    BASALT_TRY_ASSIGN(auto channel, device.open_channel());
-    BASALT_TRY_ASSIGN(const SuperblockPair pair, read_superblocks(*channel, device.info()));
-    const auto newest = pair.newest();
-    if (!newest) {
-      return error(pair.problems[0].code(), std::string(pair.problems[0].message()) + "; " +
-                                                std::string(pair.problems[1].message()));
-    }
-    for (const unsigned slot : {*newest, 1 - *newest}) {
-      if (!pair.slots[slot]) {
-        report.notes.push_back(std::string(pair.problems[slot].message()) +
-                               "; the other superblock is good");
-        continue;
-      }
-      const bool same =
-          slot != *newest && pair.slots[0] && pair.slots[1] &&
-          pair.slots[0]->checkpoint_generation == pair.slots[1]->checkpoint_generation;
-      if (same) continue;
-      BlobStore::Impl store(context, device, options, *pair.slots[slot]);
-      if (const Status status = store.load(*channel); !status.ok()) {
-        report.problems.push_back("superblock " + std::to_string(slot) + ": " +
-                                  std::string(status.message()));
-        continue;
-      }
-      PageChecker(store, slot, report, progress).run();
-    }
+  BASALT_TRY_ASSIGN(auto channel, device.open_channel());
+  BASALT_TRY_ASSIGN(const SuperblockPair pair, read_superblocks(*channel, device.info()));
+  const auto newest = pair.newest();
+  if (!newest) {
+    return error(pair.problems[0].code(), std::string(pair.problems[0].message()) + "; " +
+                                              std::string(pair.problems[1].message()));
   }
-  auto store = open_impl(context, device, options);
-  if (!store) {
-    report.problems.push_back(std::string(store.error().message()));
-    return report;
+  if (repair) {
+    for (const auto& slot : pair.slots) {
+      if (slot) BASALT_TRY(check_features(*slot, OpenMode::read_write));
+    }
+    // What was accepted may sit in a volatile cache; make it durable before building on it.
+    BASALT_TRY(flush_device(*channel, "repair"));
+  }
+  StoreOptions store_options;
+  store_options.mode = OpenMode::read_only;
+  const bool both = pair.slots[0] && pair.slots[1];
+  const bool same_checkpoint =
+      both && pair.slots[0]->checkpoint_generation == pair.slots[1]->checkpoint_generation;
+  bool intact[2] = {true, true};
+  for (const unsigned slot : {*newest, 1 - *newest}) {
+    if (!pair.slots[slot] || (slot != *newest && same_checkpoint)) continue;
+    BlobStore::Impl store(context, device, store_options, *pair.slots[slot]);
+    intact[slot] = check_pages(store, slot, options, report);
+  }
+  if (intact[*newest] && !intact[1 - *newest]) {
+    report.notes.push_back(
+        "superblock " + std::to_string(*newest) + ", the newer, needs none of what superblock " +
+        std::to_string(1 - *newest) + " lacks; the next mount for writing replaces that one");
+  }
+  auto store = open_impl(context, device, store_options);
+  if (!store) report.problems.push_back(std::string(store.error().message()));
+  if (!both) {
+    const unsigned bad = 1 - *newest;
+    if (repair) {
+      const bool complete = report.problems.empty();
+      repair_superblock(*channel, device.info(), pair, bad, complete, report);
+    } else {
+      report.notes.push_back(std::string(pair.problems[bad].message()) +
+                             "; the other superblock is good");
+    }
   }
   if (report.problems.empty()) {
     if (const Status status = ClusterChecker(**store, report).run(); !status.ok()) {
@@ -322,7 +245,7 @@ Result<StoreReport> check_store(Context& context, Device& device,
     for (; status.ok() && cursor.valid(); status = cursor.next()) ++report.catalog_entries;
     if (!status.ok()) report.problems.push_back(std::string(status.message()));
   }
-  if (progress) progress(1.0);
+  if (options.progress) options.progress(1.0);
   return report;
 }
 

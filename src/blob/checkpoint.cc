@@ -127,7 +127,7 @@ Status BlobStore::Impl::checkpoint() {
 // says nothing.
 Status BlobStore::Impl::check_owner(Channel& channel) {
   if (!owner_recorded) return {};
-  const unsigned slot = superblock.generation % 2;  // changes under checkpoint_mutex alone
+  const unsigned slot = superblock.generation % 2;  // changes under checkpoint_mutex and meta
   AlignedBuffer bytes(kBlockBytes);
   const uint64_t block = kSuperblockOffset[slot] / kBlockBytes;
   if (!read_blocks(channel, device.info(), block, bytes.span(), "superblock").ok()) return {};

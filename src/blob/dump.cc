@@ -1,5 +1,6 @@
 // dump_store: the metadata of a store as lines a person can read, one structure a line.
 #include "base/try.h"
+#include "blob/key_names.h"
 #include "blob/store_impl.h"
 
 #include <cstring>
@@ -13,18 +14,6 @@ std::string hex(std::span<const std::byte> bytes) {
   std::string text;
   for (const std::byte b : bytes) text += fmt::format("{:02x}", std::to_integer<unsigned>(b));
   return text;
-}
-
-// Printable bytes as they are, the others as \xNN.
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\'
-               ? std::string(1, c)
-               : fmt::format("\\x{:02x}", byte);
-  }
-  return out + "\"";
 }
 
 void dump_superblock(const Superblock& sb, unsigned slot, std::string& out) {

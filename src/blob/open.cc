@@ -14,6 +14,16 @@
 namespace basalt::blob {
 namespace {
 
+Status no_store(const SuperblockPair& pair) {
+  const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
+                       pair.problems[1].code() != StatusCode::corruption;
+  return Status(
+      nothing ? pair.problems[0].code() : StatusCode::corruption,
+      std::string(pair.problems[0].message()) + "; " + std::string(pair.problems[1].message()));
+}
+
+}  // namespace
+
 Status check_features(const Superblock& sb, OpenMode mode) {
   if (const uint64_t unknown = sb.incompatible_features & ~kKnownIncompatible; unknown != 0) {
     return Status(StatusCode::unsupported, "the store uses incompatible features " +
@@ -27,16 +37,6 @@ Status check_features(const Superblock& sb, OpenMode mode) {
   }
   return {};
 }
-
-Status no_store(const SuperblockPair& pair) {
-  const bool nothing = pair.problems[0].code() != StatusCode::corruption &&
-                       pair.problems[1].code() != StatusCode::corruption;
-  return Status(
-      nothing ? pair.problems[0].code() : StatusCode::corruption,
-      std::string(pair.problems[0].message()) + "; " + std::string(pair.problems[1].message()));
-}
-
-}  // namespace
 
 BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb)
     : context(ctx),
@@ -70,7 +70,7 @@ BlobStore::Impl::~Impl() {
   context.executor().cancel(discard_task);
 }
 
-Status BlobStore::Impl::load(Channel&) {
+Status BlobStore::Impl::load() {
   return pages.load_page_map(superblock.page_map, pages.page_count());
 }
 
@@ -113,8 +113,16 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
     BASALT_TRY(flip_again(channel));
   }
   owner_recorded = true;
-  if (planted("old_superblock_kept")) return {};
-  return flip_again(channel);
+  if (!planted("old_superblock_kept")) BASALT_TRY(flip_again(channel));
+  pages.mend_copies([this] { return may_mend(); });
+  return {};
+}
+
+// Meta held: the store is healthy and still ours.
+bool BlobStore::Impl::may_mend() {
+  if (!failure.ok()) return false;
+  const auto lease = pool.lease();
+  return lease && check_owner(**lease).ok();
 }
 
 Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& device,
@@ -138,7 +146,7 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
     BASALT_TRY(check_features(sb, options.mode));
     auto impl = std::make_unique<BlobStore::Impl>(context, device, options, sb);
     impl->notes = notes;
-    Status status = impl->load(*channel);
+    Status status = impl->load();
     if (status.ok()) status = impl->replay(*channel);
     if (status.ok()) {
       impl->identity.uuid = sb.uuid;

@@ -325,6 +325,18 @@ Status PageStore::read_copy(const PageRef& ref, PageKind kind, unsigned copy, st
   return {};
 }
 
+Status PageStore::write_copy(const PageRef& ref, unsigned copy, const std::byte* bytes) {
+  const uint64_t block = block_of(ref.page, copy);
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  return write_blocks(*lease, channels_.device().info(), block, {bytes, kBlockBytes}, {},
+                      describe(ref, copy, block));
+}
+
+Status PageStore::flush(std::string_view what) {
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  return flush_device(*lease, what);
+}
+
 Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes) {
   const Status first = read_copy(ref, kind, 0, bytes);
   if (first.ok()) return {};
@@ -334,7 +346,12 @@ Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes)
                                               "; " + std::string(second.message()));
   }
   ++damaged_copies_used_;
-  const std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  if (may_mend_ && may_mend_()) {
+    const Status mended = write_copy(ref, 0, bytes);
+    note += mended.ok() ? ", and this one was rewritten from it"
+                        : "; rewriting this one failed: " + std::string(mended.message());
+  }
   context_.log().log(LogLevel::warning, "blob", note);
   constexpr size_t kMaxNotes = 256;
   if (notes_.size() < kMaxNotes) notes_.push_back(note);

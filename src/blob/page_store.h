@@ -5,7 +5,9 @@
 // the present generation is `dirty` and stays in memory; freeze() makes all dirty pages immutable, fixes
 // their checksums bottom-up and hands them out for writing while new transactions go on with copies.
 // Clean pages are evicted least recently used first when trim() finds more than the bound.
-// Every page has two copies on the device; reading falls back to the second and says so.
+// Every page has two copies on the device; reading falls back to the second and says so. In a store that is
+// open for writing it also mends the first: the page was reached from the present trees under the metadata
+// lock, so nobody gives its place to another page meanwhile, and it is written by no checkpoint.
 // Not synchronised: the store's metadata lock guards everything. Frames stay valid until trim().
 #pragma once
 
@@ -18,6 +20,7 @@
 #include "blob/node.h"
 #include "blob/page_map.h"
 
+#include <functional>
 #include <list>
 #include <unordered_map>
 #include <vector>
@@ -50,6 +53,8 @@ class PageStore {
   std::span<const MetadataRun> runs() const { return runs_; }
   PageMap& map() { return map_; }
   const PageMap& map() const { return map_; }
+  // From now on get() rewrites a damaged copy whose twin is good, where `may_write` agrees at that moment.
+  void mend_copies(std::function<bool()> may_write) { may_mend_ = std::move(may_write); }
   void set_building(uint64_t generation) { building_ = generation; }
   uint64_t building() const { return building_; }
   uint64_t dirty_count() const { return dirty_count_; }
@@ -76,6 +81,9 @@ class PageStore {
   Status read_page(const PageRef& ref, PageKind kind, std::byte* bytes);
   // Verifies one copy; the sentence says what is wrong with it.
   Status read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes);
+  // Writes one copy, durable after flush(): for repairing copies that do not verify.
+  Status write_copy(const PageRef& ref, unsigned copy, const std::byte* bytes);
+  Status flush(std::string_view what);
   Status load_page_map(const PageRef& root, uint64_t page_count);
   uint64_t block_of(uint64_t page, unsigned copy) const;
   uint64_t page_count() const;
@@ -105,6 +113,7 @@ class PageStore {
   std::vector<Frame*> frozen_;
   std::vector<AlignedBuffer> map_pages_;  // page map pages of the checkpoint being written
   std::vector<std::string> notes_;
+  std::function<bool()> may_mend_;
 };
 
 }  // namespace basalt::blob

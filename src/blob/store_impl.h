@@ -24,9 +24,10 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   ~Impl() override;
 
   // ---- Bring-up (open.cc)
-  Status load(Channel& channel);
+  Status load();
   Status replay(Channel& channel);
   Status become_writer(Channel& channel, bool replayed);
+  bool may_mend();
 
   // ---- Checkpoints (checkpoint.cc)
   // Writes everything applied so far; two flips make both superblocks say so.
@@ -88,6 +89,9 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   BackgroundTask discard_task;
   uint64_t checkpoints = 0, transactions = 0;
 };
+
+// Whether this version knows enough to open the store so.
+Status check_features(const Superblock& superblock, OpenMode mode);
 
 // Shared by open() and the read-only tools: the store's state without taking it over.
 Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& device,

@@ -59,6 +59,23 @@ const char* geometry_problem(const Superblock& sb, uint64_t device_bytes) {
   return nullptr;
 }
 
+// Each flip writes the slot that holds the older one, so the two generations follow each other. A
+// superblock older than that lies where a write was lost: its pages and its part of the journal may have
+// been used again.
+void drop_stale(SuperblockPair& pair) {
+  if (!pair.slots[0] || !pair.slots[1]) return;
+  const unsigned newest = *pair.newest(), slot = 1 - newest;
+  const uint64_t expected = pair.slots[newest]->generation - 1;
+  const uint64_t found = pair.slots[slot]->generation;
+  if (found == expected) return;
+  pair.problems[slot] =
+      Status(StatusCode::corruption, "superblock " + std::to_string(slot) + " (byte " +
+                                         std::to_string(kSuperblockOffset[slot]) +
+                                         "): generation " + std::to_string(found) + ", expected " +
+                                         std::to_string(expected) + ": an older one in its place");
+  pair.slots[slot].reset();
+}
+
 }  // namespace
 
 Result<Superblock> parse_superblock(std::span<const std::byte> bytes, unsigned slot,
@@ -122,6 +139,7 @@ Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info
     return error(StatusCode::corruption,
                  "the two superblocks belong to different stores (UUIDs differ)");
   }
+  drop_stale(pair);
   return pair;
 }
 

@@ -26,6 +26,8 @@ struct SuperblockPair {
   // The slot to start from, by generation; none when neither is usable.
   std::optional<unsigned> newest() const;
 };
+// A superblock whose generation is not the one before the newest is not usable: it is left from an earlier
+// flip, and what it needs may be gone.
 Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info);
 
 // Writes `superblock` (its checksum is filled in) durably to the slot of its generation.

@@ -6,6 +6,7 @@
 #include "base/try.h"
 #include "blob/format.h"
 #include "sim/sim_device.h"
+#include "store_content.h"
 #include "store_fixture.h"
 
 #include <map>
@@ -15,7 +16,7 @@ namespace {
 
 class DamageTest : public StoreFixture {
  protected:
-  using Content = std::map<std::string, std::string>;
+  using Content = StoreContent;
 
   void SetUp() override {
     FormatOptions options = small_format();
@@ -30,32 +31,6 @@ class DamageTest : public StoreFixture {
       apply(txn);
     }
     make_durable();
-  }
-  // All that metadata says, or the first error.
-  static Result<Content> content_of(BlobStore& store) {
-    Content content;
-    BASALT_TRY(store.catalog_scan("", [&](std::string_view key, std::string_view value) {
-      content.emplace(key, value);
-      return true;
-    }));
-    std::vector<BlobId> ids;
-    BASALT_TRY(store.for_each_blob([&](BlobId id, const BlobInfo& info) {
-      content["blob " + std::to_string(id.value)] =
-          std::to_string(info.size_bytes) + " " + std::to_string(info.allocated_blocks);
-      ids.push_back(id);
-      return true;
-    }));
-    for (const BlobId id : ids) {
-      BASALT_TRY_ASSIGN(content["name " + std::to_string(id.value)], store.attribute(id, "name"));
-      BASALT_TRY_ASSIGN(auto blob, store.open_blob(id));
-      for (const Extent& extent : store.extents(*blob, {0, kMaxBlobBlocks})) {
-        content["extent " + std::to_string(id.value) + " " + std::to_string(extent.logical)] =
-            std::to_string(extent.physical) + " " + std::to_string(extent.count);
-      }
-    }
-    const StoreSpace space = store.space();
-    content["free clusters"] = std::to_string(space.free_clusters);
-    return content;
   }
   Result<Content> content_after_opening(StoreStats* stats = nullptr) {
     BASALT_TRY_ASSIGN(auto store, try_open(OpenMode::read_only));

@@ -163,6 +163,29 @@ TEST_F(SuperblockTest, OneGoodSlotIsEnough) {
   }
 }
 
+// The slot's last flip never arrived. What lies there is whole, but may lead to pages used again since.
+TEST_F(SuperblockTest, OneFromAnEarlierFlipIsNotUsed) {
+  const Superblock old[2] = {superblock(0), superblock(1)};
+  open();
+  close();
+  const unsigned slot = 1 - newest_slot();
+  write_slot(slot, old[slot]);
+  const auto pair = read_superblocks(raw(), device_->info());
+  ASSERT_TRUE(pair);
+  EXPECT_FALSE(pair->slots[slot]);
+  EXPECT_TRUE(pair->slots[1 - slot]);
+  EXPECT_EQ(pair->problems[slot].code(), StatusCode::corruption);
+  EXPECT_NE(pair->problems[slot].message().find("an older one in its place"),
+            std::string_view::npos);
+  open();
+  EXPECT_EQ(get("key"), "value");
+  EXPECT_EQ(store_->recovery_notes().size(), 1u);
+  close();
+  open();
+  EXPECT_TRUE(store_->recovery_notes().empty());
+  close();
+}
+
 TEST_F(SuperblockTest, NoGoodSlotIsAnErrorThatNamesBoth) {
   for (const uint64_t offset : kSuperblockOffset) damage(offset / kBlockBytes);
   const auto store = try_open();

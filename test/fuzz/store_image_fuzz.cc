@@ -1,4 +1,4 @@
-// Goal: whatever a device holds, check(), dump(), mount(), reading and writing answer with a
+// Goal: whatever a device holds, check(), repair(), dump(), mount(), reading and writing answer with a
 // status; no crash, no endless loop. Method: a small closed store with both kinds of files; the
 // input is a list of patches, most of which put the checksums around them right, so that the bytes
 // behind them are judged:
@@ -205,6 +205,16 @@ class Patcher {
   std::optional<uint64_t> log_;
 };
 
+// What was repaired is in order afterwards.
+void repair(World& world, const SimImage& image) {
+  const auto disk = std::make_shared<sim::SimDisk>(world.disk, image);
+  const auto device = sim::open_sim_device(*world.context, disk);
+  const auto repaired = FileSystem::repair(*world.context, *device);
+  if (!repaired || !repaired->clean()) return;
+  const auto report = FileSystem::check(*world.context, *device);
+  if (!report || !report->clean() || report->notes != repaired->notes) std::abort();
+}
+
 void use(World& world, const SimImage& image) {
   const auto disk = std::make_shared<sim::SimDisk>(world.disk, image);
   {
@@ -254,6 +264,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     input = input.subspan(patch.bytes.size());
     patcher.apply(patch);
   }
+  repair(world, image);
   use(world, image);
   return 0;
 }

@@ -1,6 +1,10 @@
 // Goal: `basalt check` tells by its exit status whether a store is clean (0), has problems (1) or
-// cannot be read (2), and `basalt dump` shows the metadata.
+// cannot be read (2), `basalt check --repair` whether it is now, and `basalt dump` shows the metadata.
 // Method: stores damaged on purpose, from the outside.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -103,6 +107,83 @@ TEST_F(CheckTest, LosingBothCopiesIsAProblem) {
   EXPECT_NE((outcome.out + outcome.err).find("page"), std::string::npos)
       << outcome.out << outcome.err;
   EXPECT_NE(basalt({"cat", store, "/file"}).status, 0);
+}
+
+TEST_F(CheckTest, RepairMakesAStoreWithTwinsCleanAgain) {
+  const std::string store = make_store();
+  must({"put", store, "-", "/file"}, "bytes");
+  EXPECT_EQ(json::parse(must({"check", "--repair", "--json", store}))["repairs"].size(), 0u);
+  const MetadataRun run = find_metadata(must({"dump", store}));
+  damage(path("store.img"), run.second_copy * kBlockBytes, run.pages * kBlockBytes);
+  damage(path("store.img"), 0, kBlockBytes);
+  const json report = json::parse(must({"check", "--repair", "--json", store}));
+  EXPECT_EQ(report["clean"], true);
+  EXPECT_EQ(report["problems"].size(), 0u);
+  EXPECT_EQ(report["notes"].size(), 0u);
+  const size_t pages = report["metadata_pages"];
+  ASSERT_EQ(report["repairs"].size(), pages + 1);
+  EXPECT_TRUE(report["repairs"][0].get<std::string>().starts_with("metadata page "));
+  EXPECT_TRUE(report["repairs"][pages].get<std::string>().starts_with("superblock 0 (byte 0): "));
+  const json checked = json::parse(must({"check", "--json", store}));
+  EXPECT_EQ(checked["notes"].size(), 0u);
+  EXPECT_EQ(checked["repairs"].size(), 0u);
+  EXPECT_EQ(must({"cat", store, "/file"}), "bytes");
+}
+
+TEST_F(CheckTest, RepairSaysWhatItDid) {
+  const std::string store = make_store();
+  damage(path("store.img"), 0, kBlockBytes);
+  const std::string out = must({"check", "--repair", store});
+  EXPECT_TRUE(
+      out.starts_with("repaired: superblock 0 (byte 0): no Basalt store here (magic not "
+                      "found); rewrote its 4096 B from superblock 1 (byte 8388608), as "
+                      "generation "))
+      << out;
+  EXPECT_NE(out.find("\nclean: "), std::string::npos) << out;
+}
+
+TEST_F(CheckTest, RepairLeavesWhatHasNoTwin) {
+  const std::string store = make_store();
+  must({"put", store, "-", "/file"}, "bytes");
+  const MetadataRun run = find_metadata(must({"dump", store}));
+  damage(path("store.img"), run.first_copy * kBlockBytes, run.pages * kBlockBytes);
+  damage(path("store.img"), run.second_copy * kBlockBytes, run.pages * kBlockBytes);
+  const std::string before = read_local(path("store.img"));
+  const Outcome outcome = basalt({"check", "--repair", store});
+  EXPECT_EQ(outcome.status, 1) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("all catalog entries cannot be read"), std::string::npos)
+      << outcome.out;
+  const Outcome with_json = basalt({"check", "--repair", "--json", store});
+  EXPECT_EQ(with_json.status, 1);
+  const json report = json::parse(with_json.out);
+  EXPECT_EQ(report["clean"], false);
+  EXPECT_GT(report["problems"].size(), 0u);
+  EXPECT_EQ(report["repairs"].size(), 0u);
+  EXPECT_TRUE(read_local(path("store.img")) == before);
+}
+
+TEST_F(CheckTest, RepairOfNoStoreCannotBeDone) {
+  write_local("zeros", std::string(64 << 20, '\0'));
+  EXPECT_EQ(basalt({"check", "--repair", "file:" + path("zeros").string()}).status, 2);
+  EXPECT_EQ(basalt({"check", "--repair", "file:" + path("absent").string()}).status, 2);
+}
+
+TEST_F(CheckTest, RepairKeepsOffAStoreInUse) {
+  const std::string store = make_store();
+  const int file = ::open(path("store.img").c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(::flock(file, LOCK_SH), 0);  // as a reader of the store has it
+  const Outcome outcome = basalt({"check", "--repair", store});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("in use"), std::string::npos) << outcome.err;
+  EXPECT_EQ(basalt({"check", store}).status, 0);
+  ::close(file);
+  EXPECT_EQ(basalt({"check", "--repair", store}).status, 0);
+}
+
+TEST_F(CheckTest, HelpTellsOfRepairing) {
+  const std::string help = must({"check", "--help"});
+  EXPECT_NE(help.find("--repair"), std::string::npos);
+  EXPECT_NE(help.find("all repaired"), std::string::npos);
 }
 
 TEST_F(CheckTest, DumpShowsNames) {
