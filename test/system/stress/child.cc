@@ -82,6 +82,7 @@ void run_child(const RunOptions& options) {
                     .root = options.root(),
                     .options = variation.options,
                     .sync_percent = variation.sync_percent,
+                    .split_batches = options.sabotage == Sabotage::batch,
                     .state = state,
                     .locks = locks};
     work(opening, options, std::chrono::milliseconds(200 + random.below(3000)), random);

@@ -5,6 +5,8 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "system/stress/copies.h"
 #include "system/stress/report.h"
@@ -134,6 +136,10 @@ void Worker::batch() {
       require(
           present ? batch.Put(family, text, value_text(key, number)) : batch.Delete(family, text),
           "batch");
+      if (!opening_.split_batches) continue;
+      require(database_.db().Write({}, &batch), "part of a batch");
+      batch.Clear();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return database_.db().Write(any_write(), &batch);
   });

@@ -5,6 +5,7 @@
 #include <basalt/context.h>
 #include <basalt/devices.h>
 #include <basalt/file_system.h>
+#include <basalt/rocksdb.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -139,9 +140,8 @@ class Parent {
     }
     std::printf(
         "rocksdb_stress: %u children, %u kills, %llu openings, %llu mounts; operations:%s; %llu "
-        "acknowledged writes of keys, %llu keys verified, %llu changes in flight at a kill landed; "
-        "0 "
-        "lost\n",
+        "acknowledged writes of keys, %llu keys verified, %llu changes landed unacknowledged; "
+        "0 lost\n",
         children_, kills_, counted(Counter::open), counted(Counter::mount), operations.c_str(),
         counted(Counter::acknowledged_key), counted(Counter::verified_key),
         counted(Counter::landed_in_flight));
@@ -202,6 +202,12 @@ class Parent {
   unsigned kills_ = 0;
 };
 
+// A store that nobody will mount again has left its tail in shared memory; a mount takes it along.
+void forget_tail(const RunOptions& options) {
+  std::shared_ptr<rocksdb::FileSystem> store;
+  if (!options.plain) require(NewRocksdbFileSystem(options.uri(""), &store), "mount once more");
+}
+
 }  // namespace
 
 int run_parent(const RunOptions& given) {
@@ -214,14 +220,19 @@ int run_parent(const RunOptions& given) {
     std::filesystem::create_directories(options.directory);
   }
   Parent parent(options);
-  parent.set_replay(given.command());
+  RunOptions replay = given;
+  replay.directory.clear();  // there the store is no longer as it was in the beginning
+  parent.set_replay(replay.command());
   const bool went_well = parent.run();
   const bool as_wanted = went_well == (options.sabotage == Sabotage::none);
   if (went_well) parent.print_summary();
   if (!went_well) std::fprintf(stderr, "%s\n", parent.circumstances().c_str());
   if (!went_well && as_wanted) std::printf("rocksdb_stress: the sabotage was noticed\n");
   if (went_well && !as_wanted) std::printf("rocksdb_stress: NOBODY NOTICED THE SABOTAGE\n");
-  if (as_wanted && own_directory) std::filesystem::remove_all(options.directory);
+  if (as_wanted && own_directory) {
+    if (!went_well) forget_tail(options);
+    std::filesystem::remove_all(options.directory);
+  }
   return as_wanted ? 0 : 1;
 }
 

@@ -12,7 +12,8 @@
 namespace basalt::stress {
 namespace {
 
-constexpr std::array<std::string_view, 4> kSabotageNames = {"none", "state", "write", "flush"};
+constexpr std::array<std::string_view, 5> kSabotageNames = {"none", "state", "write", "batch",
+                                                            "flush"};
 
 constexpr const char* kHelp =
     "rocksdb_stress: RocksDB on Basalt, killed again and again, every key verified each time\n"
@@ -26,7 +27,7 @@ constexpr const char* kHelp =
     "  --power 1        power loss on a simulated disk, in this process\n"
     "  --plain 1        on the machine's own file system, to tell RocksDB's own failures apart\n"
     "  --verify 1       only verifies every key of the store in D\n"
-    "  --sabotage state|write|flush   does wrong on purpose; succeeds if that is noticed\n"
+    "  --sabotage state|write|batch|flush   does wrong on purpose; succeeds if that is noticed\n"
     "                   (flush: with --power 1)\n"
     "  --verbose 1      a line for each child or round\n";
 

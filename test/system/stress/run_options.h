@@ -13,6 +13,7 @@ enum class Sabotage : uint8_t {
   none,
   state,  // the expected state of one key is falsified
   write,  // some appends to logs are dropped, and reported as done
+  batch,  // batches are written key by key
   flush,  // --power: the disk ignores flushes
 };
 
