@@ -64,8 +64,7 @@ void Worker::step() {
   uint64_t at = random_.below(total);
   for (const Weighted& weighted : mix()) {
     if (at < weighted.weight) {
-      (this->*weighted.operation)();
-      state_.count(weighted.counter);
+      if ((this->*weighted.operation)()) state_.count(weighted.counter);
       break;
     }
     at -= weighted.weight;
@@ -93,22 +92,24 @@ void Worker::change(std::vector<Target> targets, const char* what, Call call) {
   state_.acknowledge(keys);
 }
 
-void Worker::put() {
+bool Worker::put() {
   const Key key = any_key();
   change({{key, true}}, "Put", [&](uint64_t number) {
     return database_.db().Put(any_write(), database_.family(key.family), key_text(key.index),
                               value_text(key, number));
   });
+  return true;
 }
 
-void Worker::remove() {
+bool Worker::remove() {
   const Key key = any_key();
   change({{key, false}}, "Delete", [&](uint64_t) {
     return database_.db().Delete(any_write(), database_.family(key.family), key_text(key.index));
   });
+  return true;
 }
 
-void Worker::remove_range() {
+bool Worker::remove_range() {
   const KeyRange range = any_range(random_.chance(10) ? 200 : 20);
   std::vector<Target> targets;
   for (const Key key : range.keys()) targets.push_back({key, false});
@@ -116,10 +117,11 @@ void Worker::remove_range() {
     return database_.db().DeleteRange(any_write(), database_.family(range.family),
                                       key_text(range.first), key_text(range.first + range.count));
   });
+  return true;
 }
 
 // Keys anywhere in any family; some are written more than once in the batch, and the last one counts.
-void Worker::batch() {
+bool Worker::batch() {
   std::vector<Target> targets;
   const uint64_t count = random_.between(2, 12);
   for (uint64_t i = 0; i < count; ++i) targets.push_back({any_key(), random_.chance(75)});
@@ -143,10 +145,11 @@ void Worker::batch() {
     }
     return database_.db().Write(any_write(), &batch);
   });
+  return true;
 }
 
 // A table made outside of the database with some keys of a range.
-void Worker::ingest() {
+bool Worker::ingest() {
   const KeyRange range = any_range(100);
   std::vector<Target> targets;
   for (const Key key : range.keys()) {
@@ -169,18 +172,20 @@ void Worker::ingest() {
     return database_.db().IngestExternalFile(database_.family(range.family), {path}, options);
   });
   require(remove_tree(*opening_.options.env, path), "remove " + path);
+  return true;
 }
 
 // ---- Reads
 
-void Worker::get() {
+bool Worker::get() {
   const Key key = any_key();
   const Expectation before = state_.expectation(key);
   const Found found = read_key(database_, any_read(), key);
   check_between(key, before, state_.expectation(key), found, "Get");
+  return true;
 }
 
-void Worker::multi_get() {
+bool Worker::multi_get() {
   std::vector<Key> keys;
   const uint32_t family = any_family();
   const uint64_t count = random_.between(1, 40);
@@ -188,9 +193,10 @@ void Worker::multi_get() {
   const std::vector<Expectation> before = expectations(state_, keys);
   const std::vector<Found> found = read_keys(database_, any_read(), keys);
   check_between(keys, before, expectations(state_, keys), found, "MultiGet");
+  return true;
 }
 
-void Worker::scan_range() {
+bool Worker::scan_range() {
   const KeyRange range = any_range(200);
   const std::string end = key_text(range.first + range.count);
   const rocksdb::Slice upper_bound(end);
@@ -200,10 +206,11 @@ void Worker::scan_range() {
   const std::vector<Expectation> before = expectations(state_, keys);
   const std::vector<Found> found = scan(database_, options, range, any_direction());
   check_between(keys, before, expectations(state_, keys), found, "iterator beside writers");
+  return true;
 }
 
-void Worker::take_snapshot() {
-  if (held_.size() >= 4) return;
+bool Worker::take_snapshot() {
+  if (held_.size() >= 4) return false;
   auto held = std::make_unique<Held>();
   held->range = any_range(100);
   held->steps_left = random_.between(1, random_.chance(20) ? 2000 : 100);
@@ -219,6 +226,7 @@ void Worker::take_snapshot() {
     held->iterator.reset(database_.db().NewIterator(options, database_.family(held->range.family)));
   }
   held_.push_back(std::move(held));
+  return true;
 }
 
 // Looks at it for the last time.
@@ -245,7 +253,7 @@ void Worker::check_held(Held& held) {
 
 // ---- The tree and its copies
 
-void Worker::flush() {
+bool Worker::flush() {
   rocksdb::FlushOptions options;
   options.wait = random_.chance(70);
   options.allow_write_stall = random_.chance(50);
@@ -253,10 +261,12 @@ void Worker::flush() {
       random_.chance(50) ? database_.db().Flush(options, database_.families())
                          : database_.db().Flush(options, database_.family(any_family()));
   // Said where the writers are stopped and nobody wanted to wait for them.
-  if (!status.IsTryAgain()) require(status, "Flush");
+  if (status.IsTryAgain()) return false;
+  require(status, "Flush");
+  return true;
 }
 
-void Worker::compact() {
+bool Worker::compact() {
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = random_.chance(30);
   options.allow_write_stall = true;
@@ -272,20 +282,26 @@ void Worker::compact() {
   require(database_.db().CompactRange(options, database_.family(range.family),
                                       all ? nullptr : &begin, all ? nullptr : &end),
           "CompactRange");
+  return true;
 }
 
-void Worker::sync_wal() { require(database_.db().SyncWAL(), "SyncWAL"); }
+bool Worker::sync_wal() {
+  require(database_.db().SyncWAL(), "SyncWAL");
+  return true;
+}
 
-void Worker::checkpoint() {
+bool Worker::checkpoint() {
   make_and_verify_checkpoint(database_, opening_.options, state_,
                              opening_.root + "/checkpoint-" + std::to_string(number_),
                              random_.next());
+  return true;
 }
 
-void Worker::backup() {
+bool Worker::backup() {
   const std::unique_lock lock(opening_.copies, std::try_to_lock);
-  if (!lock.owns_lock()) return;
+  if (!lock.owns_lock()) return false;
   make_and_verify_backup(database_, opening_.options, state_, opening_.root, random_.next());
+  return true;
 }
 
 // ---- Choices

@@ -47,7 +47,8 @@ class Worker {
     Key key;
     bool present = false;
   };
-  using Operation = void (Worker::*)();
+  // True if it was done; some leave it when it is not the moment.
+  using Operation = bool (Worker::*)();
   struct Weighted {
     Operation operation;
     unsigned weight;
@@ -59,20 +60,20 @@ class Worker {
   template <typename Call>
   void change(std::vector<Target> targets, const char* what, Call call);
 
-  void put();
-  void remove();
-  void remove_range();
-  void batch();
-  void ingest();
-  void get();
-  void multi_get();
-  void scan_range();
-  void take_snapshot();
-  void flush();
-  void compact();
-  void sync_wal();
-  void checkpoint();
-  void backup();
+  bool put();
+  bool remove();
+  bool remove_range();
+  bool batch();
+  bool ingest();
+  bool get();
+  bool multi_get();
+  bool scan_range();
+  bool take_snapshot();
+  bool flush();
+  bool compact();
+  bool sync_wal();
+  bool checkpoint();
+  bool backup();
   void check_held(Held& held);
 
   uint32_t any_family() { return static_cast<uint32_t>(random_.below(state_.family_count())); }

@@ -165,10 +165,10 @@ class Parent {
     child.seed = random_.next();
     ++children_;
     set_circumstances(circumstances());
-    // One in five dies early: while it mounts, recovers or verifies.
-    const bool early = random_.chance(20);
+    // A third dies early: while it mounts, recovers or verifies, sometimes several in a row.
+    const bool early = random_.chance(35);
     const double first_s = early ? 0 : options_.kill_after_min_s;
-    const double last_s = early ? 0.3 : options_.kill_after_max_s;
+    const double last_s = !early ? options_.kill_after_max_s : random_.chance(50) ? 0.06 : 0.4;
     const milliseconds life(random_.between(static_cast<uint64_t>(first_s * 1000),
                                             static_cast<uint64_t>(last_s * 1000)));
     const uint64_t before = state_.counted(Counter::acknowledged_key);

@@ -10,10 +10,13 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <set>
+#include <thread>
 
 #include "crash/machine.h"
 #include "crash/round.h"
@@ -30,7 +33,7 @@ constexpr const char* kDatabase = "/db";
 constexpr const char* kCheckpoint = "/checkpoint";
 constexpr const char* kTable = "/ingest.sst";
 constexpr unsigned kGenerations = 4;
-constexpr unsigned kSabotagedRounds = 50;
+constexpr unsigned kSabotagedMachines = 50;
 
 // RocksDB's own logger on the file system goes on writing after an error, which its writer asserts never
 // to happen in a build with assertions: the log stays out of the crash.
@@ -41,8 +44,21 @@ class NoLog final : public rocksdb::Logger {
 };
 
 struct Totals {
-  uint64_t rounds = 0, cuts = 0, cuts_in_recovery = 0, changes = 0, landed = 0, vanished = 0;
+  uint64_t machines = 0, cuts = 0, cuts_in_recovery = 0, changes = 0, landed = 0, vanished = 0;
   uint64_t verified_keys = 0, checkpoints = 0, ingests = 0, reopenings = 0;
+
+  void add(const Totals& more) {
+    machines += more.machines;
+    cuts += more.cuts;
+    cuts_in_recovery += more.cuts_in_recovery;
+    changes += more.changes;
+    landed += more.landed;
+    vanished += more.vanished;
+    verified_keys += more.verified_keys;
+    checkpoints += more.checkpoints;
+    ingests += more.ingests;
+    reopenings += more.reopenings;
+  }
 };
 
 // One machine, from its first boot through several power cuts. A problem ends it.
@@ -65,7 +81,7 @@ class PowerRound {
       if (good()) compare();
     }
     close();
-    ++totals_.rounds;
+    ++totals_.machines;
     totals_.changes += history_.changes();
     totals_.landed += history_.landed();
     totals_.vanished += history_.vanished();
@@ -366,35 +382,64 @@ void print(const Totals& totals) {
       "the unsynced %llu landed and %llu vanished from the end, %llu keys verified, %llu "
       "checkpoints, "
       "%llu ingests, %llu reopenings; 0 lost\n",
-      number(totals.rounds), number(totals.cuts), number(totals.cuts_in_recovery),
+      number(totals.machines), number(totals.cuts), number(totals.cuts_in_recovery),
       number(totals.changes), number(totals.landed), number(totals.vanished),
       number(totals.verified_keys), number(totals.checkpoints), number(totals.ingests),
       number(totals.reopenings));
 }
 
+// Several machines beside each other, each with the next seed, until the time is over.
+class PowerRun {
+ public:
+  explicit PowerRun(const RunOptions& options)
+      : options_(options),
+        end_(std::chrono::steady_clock::now() +
+             std::chrono::milliseconds(static_cast<int64_t>(options.minutes * 6e4))) {}
+
+  int run() {
+    std::vector<std::thread> threads;
+    const unsigned count = options_.minutes == 0 ? 1 : options_.threads;
+    // RocksDB's background threads sleep for a second after each error, of which there are many here.
+    for (const auto priority : {rocksdb::Env::Priority::LOW, rocksdb::Env::Priority::HIGH}) {
+      rocksdb::Env::Default()->SetBackgroundThreads(static_cast<int>(4 * count), priority);
+    }
+    for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { run_machines(); });
+    for (std::thread& thread : threads) thread.join();
+    if (!sabotaged_) print(totals_);
+    if (sabotaged_ && !noticed_) std::printf("rocksdb_stress: NOBODY NOTICED THE SABOTAGE\n");
+    return sabotaged_ && !noticed_ ? 1 : 0;
+  }
+
+ private:
+  void run_machines() {
+    do {
+      RunOptions replay = options_;
+      replay.seed = options_.seed + started_++;
+      replay.minutes = 0;  // one machine
+      Totals totals;
+      const std::string problem = PowerRound(replay.seed, options_.sabotage, totals).run();
+      const std::lock_guard lock(mutex_);
+      totals_.add(totals);
+      if (!problem.empty() && !sabotaged_) fail(problem + "\n  replay: " + replay.command());
+      if (!problem.empty() && !noticed_.exchange(true)) {
+        std::printf("rocksdb_stress: the sabotage was noticed: %s\n", problem.c_str());
+      }
+      if (options_.verbose) print(totals_);
+    } while (sabotaged_ ? !noticed_ && started_ < kSabotagedMachines
+                        : std::chrono::steady_clock::now() < end_);
+  }
+
+  const RunOptions options_;
+  const std::chrono::steady_clock::time_point end_;
+  const bool sabotaged_ = options_.sabotage != Sabotage::none;
+  std::atomic<uint64_t> started_ = 0;
+  std::atomic<bool> noticed_ = false;
+  std::mutex mutex_;  // protects totals_, and lines of output
+  Totals totals_;
+};
+
 }  // namespace
 
-int run_power(const RunOptions& options) {
-  const bool sabotaged = options.sabotage != Sabotage::none;
-  const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::milliseconds(static_cast<int64_t>(options.minutes * 6e4));
-  Totals totals;
-  do {
-    RunOptions replay = options;
-    replay.seed = options.seed + totals.rounds;
-    replay.minutes = 0;  // one machine
-    set_circumstances("  replay: " + replay.command());
-    const std::string problem = PowerRound(replay.seed, options.sabotage, totals).run();
-    if (sabotaged && !problem.empty()) {
-      std::printf("rocksdb_stress: the sabotage was noticed: %s\n", problem.c_str());
-      return 0;
-    }
-    if (!problem.empty()) fail(problem);
-    if (options.verbose) print(totals);
-  } while (sabotaged ? totals.rounds < kSabotagedRounds : std::chrono::steady_clock::now() < end);
-  if (sabotaged) std::printf("rocksdb_stress: NOBODY NOTICED THE SABOTAGE\n");
-  if (!sabotaged) print(totals);
-  return sabotaged ? 1 : 0;
-}
+int run_power(const RunOptions& options) { return PowerRun(options).run(); }
 
 }  // namespace basalt::stress

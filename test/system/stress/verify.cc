@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "sim/random.h"
 #include "system/stress/report.h"
@@ -34,6 +35,21 @@ std::vector<Found> read_family(const Database& database, const ExpectedState& st
     result.push_back(read_key(database, options, keys[i]));
   }
   return result;
+}
+
+// A scan goes from the first key to the last; here is what lies beyond.
+void expect_nothing_outside(const Database& database, const ExpectedState& state, uint32_t family) {
+  const std::unique_ptr<rocksdb::Iterator> it(
+      database.db().NewIterator({}, database.family(family)));
+  it->SeekToFirst();
+  if (it->Valid() && it->key().compare(key_text(0)) < 0) {
+    fail("family " + std::to_string(family) + " begins with " + it->key().ToString(true));
+  }
+  it->SeekToLast();
+  if (it->Valid() && it->key().compare(key_text(state.key_count() - 1)) > 0) {
+    fail("family " + std::to_string(family) + " ends with " + it->key().ToString(true));
+  }
+  require(it->status(), "iterator at the ends of family " + std::to_string(family));
 }
 
 // Scanned always, which finds keys that should not be there as well, and read in one more way.
@@ -142,6 +158,7 @@ void verify_every_key(const Database& database, ExpectedState& state, uint64_t s
   InFlight in_flight;
   std::map<Key, Found> pending;
   for (uint32_t family = 0; family < state.family_count(); ++family) {
+    expect_nothing_outside(database, state, family);
     const std::vector<Found> found = read_family_twice(database, state, family, random);
     for (uint32_t i = 0; i < found.size(); ++i) {
       const Key key{.family = family, .index = i};
