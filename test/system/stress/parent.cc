@@ -3,9 +3,9 @@
 #include "system/stress/parent.h"
 
 #include <basalt/context.h>
+#include <basalt/device.h>
 #include <basalt/devices.h>
 #include <basalt/file_system.h>
-#include <basalt/rocksdb.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -15,8 +15,11 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "sim/random.h"
 #include "system/stress/expected_state.h"
@@ -80,20 +83,48 @@ End let_live_and_kill(pid_t child, milliseconds life, bool must_move, const Expe
   return *ended(child, 0);
 }
 
+// The store, read by itself while nobody has it mounted.
+struct ClosedStore {
+  std::unique_ptr<Context> context;
+  std::unique_ptr<Device> device;
+
+  explicit ClosedStore(const RunOptions& options) {
+    auto made = Context::create();
+    if (!made) fail(made.error().to_string());
+    context = std::move(*made);
+    register_standard_schemes(*context);
+    DeviceOpenOptions open;
+    open.mode = OpenMode::read_only;
+    auto opened = open_device(*context, "file:" + options.store_file(), open);
+    if (!opened) fail(opened.error().to_string());
+    device = std::move(*opened);
+  }
+};
+
 void check_store(const RunOptions& options) {
   if (options.plain) return;
-  auto context = Context::create();
-  if (!context) fail(context.error().to_string());
-  register_standard_schemes(**context);
-  DeviceOpenOptions open;
-  open.mode = OpenMode::read_only;
-  auto device = open_device(**context, "file:" + options.store_file(), open);
-  if (!device) fail(device.error().to_string());
-  const auto report = FileSystem::check(**context, **device);
+  const ClosedStore store(options);
+  const auto report = FileSystem::check(*store.context, *store.device);
   if (!report) fail("check: " + report.error().to_string());
   std::string problems;
   for (const std::string& problem : report->problems) problems += "\n    " + problem;
   if (!report->clean()) fail("check of the store as the child left it:" + problems);
+}
+
+// The files of this store in shared memory; after a clean end there should be none.
+std::vector<std::filesystem::path> tails_of(const RunOptions& options) {
+  std::vector<std::filesystem::path> result;
+  if (options.plain) return result;
+  const ClosedStore store(options);
+  std::string dump;
+  const Status dumped = FileSystem::dump(*store.context, *store.device, dump);
+  const size_t uuid = dump.find(" uuid ");
+  if (!dumped.ok() || uuid == std::string::npos) fail("dump: " + dumped.to_string());
+  const std::string prefix = "basalt-" + dump.substr(uuid + 6, 32) + "-";
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
+    if (entry.path().filename().string().starts_with(prefix)) result.push_back(entry.path());
+  }
+  return result;
 }
 
 // The first acknowledged key is said to have another value than it was given.
@@ -141,10 +172,11 @@ class Parent {
     std::printf(
         "rocksdb_stress: %u children, %u kills, %llu openings, %llu mounts; operations:%s; %llu "
         "acknowledged writes of keys, %llu keys verified, %llu changes landed unacknowledged; "
-        "0 lost\n",
+        "%zu "
+        "tails left in shared memory; 0 lost\n",
         children_, kills_, counted(Counter::open), counted(Counter::mount), operations.c_str(),
         counted(Counter::acknowledged_key), counted(Counter::verified_key),
-        counted(Counter::landed_in_flight));
+        counted(Counter::landed_in_flight), tails_of(options_).size());
   }
 
   std::string circumstances() const {
@@ -202,12 +234,6 @@ class Parent {
   unsigned kills_ = 0;
 };
 
-// A store that nobody will mount again has left its tail in shared memory; a mount takes it along.
-void forget_tail(const RunOptions& options) {
-  std::shared_ptr<rocksdb::FileSystem> store;
-  if (!options.plain) require(NewRocksdbFileSystem(options.uri(""), &store), "mount once more");
-}
-
 }  // namespace
 
 int run_parent(const RunOptions& given) {
@@ -230,7 +256,7 @@ int run_parent(const RunOptions& given) {
   if (!went_well && as_wanted) std::printf("rocksdb_stress: the sabotage was noticed\n");
   if (went_well && !as_wanted) std::printf("rocksdb_stress: NOBODY NOTICED THE SABOTAGE\n");
   if (as_wanted && own_directory) {
-    if (!went_well) forget_tail(options);
+    for (const auto& tail : tails_of(options)) std::filesystem::remove(tail);
     std::filesystem::remove_all(options.directory);
   }
   return as_wanted ? 0 : 1;
