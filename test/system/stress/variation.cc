@@ -50,8 +50,9 @@ std::string choose_mount(Chooser& chooser) {
 
 void choose_log(Chooser& chooser, rocksdb::Options& options, uint32_t family_count) {
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  // RocksDB 7.8 recycles in this mode only; with several families it closes the file of a log and then
-  // asks it for its size (MarkLogsSynced crashes, on every file system).
+  // RocksDB 7.8 recycles in one mode of recovery only; and where it syncs closed logs, with several
+  // families or an atomic flush, it closes the file of a log and then asks it for its size
+  // (MarkLogsSynced crashes, on every file system).
   if (family_count == 1 && chooser.flip("recycle", 25)) {
     options.recycle_log_file_num = 4;
     options.wal_recovery_mode = rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
@@ -66,7 +67,8 @@ void choose_log(Chooser& chooser, rocksdb::Options& options, uint32_t family_cou
   options.avoid_flush_during_recovery = chooser.flip("avoid_flush_during_recovery");
   options.avoid_flush_during_shutdown = chooser.flip("avoid_flush_during_shutdown");
   options.enable_pipelined_write = chooser.flip("pipelined", 30);
-  options.atomic_flush = !options.enable_pipelined_write && chooser.flip("atomic_flush", 25);
+  options.atomic_flush = options.recycle_log_file_num == 0 && !options.enable_pipelined_write &&
+                         chooser.flip("atomic_flush", 25);
 }
 
 void choose_tree(Chooser& chooser, rocksdb::Options& options) {
