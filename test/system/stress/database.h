@@ -1,0 +1,40 @@
+// Database: one opened RocksDB with all the column families of the key space, and paths around it.
+// Closed by its destructor. Any thread.
+#pragma once
+
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace basalt::stress {
+
+class Database {
+ public:
+  enum class Mode : uint8_t { read_write, read_only };
+
+  // Nothing is open when the status is not ok.
+  static rocksdb::Status open(const rocksdb::Options& options, const std::string& path,
+                              uint32_t family_count, Mode mode, std::unique_ptr<Database>* result);
+  ~Database();
+
+  rocksdb::DB& db() const { return *db_; }
+  rocksdb::ColumnFamilyHandle* family(uint32_t index) const { return families_[index]; }
+  const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
+  // What RocksDB says to being closed; nothing else may be called after.
+  rocksdb::Status close();
+
+ private:
+  Database() = default;
+
+  std::unique_ptr<rocksdb::DB> db_;
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;
+};
+
+// Removes `path` and all below it; ok if it is not there.
+rocksdb::Status remove_tree(rocksdb::Env& env, const std::string& path);
+
+}  // namespace basalt::stress
