@@ -74,6 +74,7 @@ class Worker {
   bool sync_wal();
   bool checkpoint();
   bool backup();
+  bool recycles_logs() const;
   void check_held(Held& held);
 
   uint32_t any_family() { return static_cast<uint32_t>(random_.below(state_.family_count())); }
