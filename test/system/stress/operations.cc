@@ -335,7 +335,7 @@ rocksdb::ReadOptions Worker::any_read() {
   rocksdb::ReadOptions options;
   options.verify_checksums = random_.chance(80);
   options.fill_cache = random_.chance(80);
-  options.async_io = random_.chance(20);
+  options.async_io = opening_.async_reads && random_.chance(20);
   if (random_.chance(20)) options.readahead_size = 16 << 10;
   return options;
 }

@@ -25,6 +25,7 @@ struct Opening {
   std::string root;          // of everything that is made beside the database
   rocksdb::Options options;  // with env
   unsigned sync_percent = 0;
+  bool async_reads = false;
   bool split_batches = false;  // on purpose: key by key, slowly
   ExpectedState& state;
   KeyLocks& locks;
