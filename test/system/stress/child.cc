@@ -82,6 +82,7 @@ void run_child(const RunOptions& options) {
                     .root = options.root(),
                     .options = variation.options,
                     .sync_percent = variation.sync_percent,
+                    .async_reads = options.async_reads,
                     .split_batches = options.sabotage == Sabotage::batch,
                     .state = state,
                     .locks = locks};

@@ -25,6 +25,7 @@ struct Opening {
   std::string root;          // of everything that is made beside the database
   rocksdb::Options options;  // with env
   unsigned sync_percent = 0;
+  bool async_reads = false;
   bool split_batches = false;  // on purpose: key by key, slowly
   ExpectedState& state;
   KeyLocks& locks;
@@ -74,6 +75,7 @@ class Worker {
   bool sync_wal();
   bool checkpoint();
   bool backup();
+  bool recycles_logs() const;
   void check_held(Held& held);
 
   uint32_t any_family() { return static_cast<uint32_t>(random_.below(state_.family_count())); }

@@ -27,6 +27,7 @@ constexpr const char* kHelp =
     "earlier)\n"
     "  --power 1        power loss on simulated disks, in this process, --threads N at once\n"
     "  --plain 1        on the machine's own file system, to tell RocksDB's own failures apart\n"
+    "  --async-reads 1  some reads with async_io (RocksDB 7.8 asserts there now and then)\n"
     "  --verify 1       only verifies every key of the store in D\n"
     "  --sabotage state|write|batch|flush   does wrong on purpose; succeeds if that is noticed\n"
     "                   (flush: with --power 1)\n"
@@ -74,6 +75,8 @@ void set(RunOptions& options, const std::string& name, const std::string& value)
     options.sabotage = sabotage_of(value);
   } else if (name == "--plain") {
     options.plain = value == "1";
+  } else if (name == "--async-reads") {
+    options.async_reads = value == "1";
   } else if (name == "--power") {
     options.power = value == "1";
   } else if (name == "--verify") {
@@ -108,6 +111,7 @@ std::vector<std::string> RunOptions::arguments() const {
   add("--sabotage", std::string(kSabotageNames[static_cast<size_t>(sabotage)]),
       sabotage != Sabotage::none);
   add("--plain", "1", plain);
+  add("--async-reads", "1", async_reads);
   add("--power", "1", power);
   add("--verify", "1", verify);
   add("--child", "1", child);

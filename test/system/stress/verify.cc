@@ -22,7 +22,6 @@ std::vector<Found> read_family(const Database& database, const ExpectedState& st
   rocksdb::ReadOptions options;
   options.verify_checksums = random.chance(80);
   options.fill_cache = random.chance(50);
-  options.async_io = random.chance(30);
   if (way == 0) return scan(database, options, all, Direction::forward);
   if (way == 1) return scan(database, options, all, Direction::backward);
   std::vector<Found> result;
