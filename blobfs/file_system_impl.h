@@ -65,6 +65,7 @@ class FileSystemImpl final : public FileSystem {
   Result<TailImage> load_tail(const TailBinding& binding);
   Status find_tails(const blob::StoreIdentity& identity);
   Status start_tail(const blob::StoreIdentity& identity);
+  bool keeps_in_memory() const { return options_.flush_to == MountOptions::FlushTo::shared_memory; }
   Status replay_transactions();
   Status replay_chunks();
   Status replay_file(std::span<const KeptChunk> chunks);

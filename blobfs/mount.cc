@@ -72,12 +72,12 @@ Status FileSystemImpl::bring_up() {
   BASALT_TRY(open_store());
   const bool writer = options_.mode == OpenMode::read_write;
   core_ = std::make_unique<Core>(context_, *store_, cache_, options_);
-  core_->tail = tail_.get();
+  core_->tail = keeps_in_memory() ? tail_.get() : nullptr;
   reads_ = std::make_unique<AsyncReads>(*core_);
   core_->reads = reads_.get();
   inodes_ = std::make_unique<InodeTable>(*core_);
   names_ = std::make_unique<NameSpace>(*core_, *inodes_);
-  store_->set_keeper(tail_.get());
+  store_->set_keeper(core_->tail);
   if (writer) BASALT_TRY(replay_transactions());
   BASALT_TRY(names_->check_root());
   if (writer) {
@@ -101,8 +101,12 @@ Status FileSystemImpl::open_store() {
   options.discard_bytes_per_second = options_.discard_bytes_per_second;
   options.before_takeover = [this](const blob::StoreIdentity& identity) -> Status {
     if (!tail_refused_) BASALT_TRY(find_tails(identity));
-    return options_.flush_to == MountOptions::FlushTo::shared_memory ? start_tail(identity)
-                                                                     : Status{};
+    // What is to be replayed must be found again if this mount dies in it: a tail of our own leads to
+    // it, also where nothing will be kept in that.
+    if (keeps_in_memory() || !kept_.empty()) return start_tail(identity);
+    if (tail_) tail_->remove();  // of an attempt with the other superblock
+    tail_.reset();
+    return {};
   };
   auto store = blob::BlobStore::open(context_, *device_, options);
   if (!store) {
@@ -259,6 +263,10 @@ Status FileSystemImpl::finish_recovery() {
   for (const std::string& path : kept_paths_) ::unlink(path.c_str());
   kept_.clear();
   if (tail_) tail_->forget_predecessor();
+  if (tail_ && !keeps_in_memory()) {
+    tail_->remove();
+    tail_.reset();
+  }
   return {};
 }
 
