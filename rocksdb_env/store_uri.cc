@@ -10,7 +10,8 @@ namespace basalt::rocksdb_env {
 namespace {
 
 constexpr std::array<std::string_view, 10> kKeys = {
-    "create", "force", "readonly", "cache", "metadata_cache", "tail", "atomic", "flush", "discard", "discard_rate"};
+    "create", "force",  "readonly", "cache",   "metadata_cache",
+    "tail",   "atomic", "flush",    "discard", "discard_rate"};
 
 Result<std::optional<bool>> take_optional_bool(UriOptions& options, const Uri& uri,
                                                std::string_view key) {

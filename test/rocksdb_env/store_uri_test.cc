@@ -84,10 +84,9 @@ TEST(StoreUri, SharesAMountOnlyOnItsTerms) {
   const MountOptions mounted = parse("ram:64M?cache=1M&discard=1").mount_options();
   EXPECT_TRUE(parse("ram:64M").check_shares(mounted).ok());
   EXPECT_TRUE(parse("ram:64M?cache=1M&create=1G").check_shares(mounted).ok());
-  for (const char* other :
-       {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0", "ram:64M?discard_rate=1M",
-        "ram:64M?flush=device",
-        "ram:64M?tail=1M", "ram:64M?atomic=4096", "ram:64M?metadata_cache=1M"}) {
+  for (const char* other : {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0",
+                            "ram:64M?discard_rate=1M", "ram:64M?flush=device", "ram:64M?tail=1M",
+                            "ram:64M?atomic=4096", "ram:64M?metadata_cache=1M"}) {
     EXPECT_EQ(parse(other).check_shares(mounted).code(), StatusCode::invalid_argument) << other;
   }
 }
