@@ -6,25 +6,12 @@
 #include <basalt/devices.h>
 
 #include "blob/blob_store.h"
+#include "bench/must.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
 namespace basalt::blob {
-
-// Benchmarks have no way to go on after a failure.
-inline void must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::abort();
-}
-template <typename T>
-T must(Result<T> result) {
-  if (!result) must(result.error());
-  return std::move(*result);
-}
 
 struct BenchStore {
   explicit BenchStore(const std::string& uri, FormatOptions format = {}) {

@@ -19,22 +19,10 @@
 #include <vector>
 
 #include "base/sync.h"
+#include "bench/must.h"
 
 namespace basalt {
 namespace {
-
-[[noreturn]] void fail(const Status& status) {
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
-void must(const Status& status) {
-  if (!status.ok()) fail(status);
-}
-template <typename T>
-T must(Result<T> result) {
-  if (!result) fail(result.error());
-  return std::move(*result);
-}
 
 std::unique_ptr<Context> new_context() {
   auto context = must(Context::create());

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "blob/blob_store.h"
+#include "bench/must.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -24,17 +25,6 @@
 
 namespace basalt {
 namespace {
-
-void must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::abort();
-}
-template <typename T>
-T must(Result<T> result) {
-  if (!result) must(result.error());
-  return std::move(*result);
-}
 
 // A sparse image, removed in the end.
 class Image {
