@@ -99,7 +99,8 @@ void AsyncReads::on_done(Io& io) {
   if (--pending.left > 0) return;
   AsyncReads& reads = *pending.reads;
   const bool is_fill = pending.fill_for != nullptr;
-  if (is_fill && pending.code == StatusCode::ok) reads.keep_pages(pending);
+  // What does not verify is left to the read that wants it, which says so.
+  if (is_fill && pending.code == StatusCode::ok && reads.verify(pending)) reads.keep_pages(pending);
   {
     const MutexLock lock(reads.mutex_);
     pending.blob->gate().leave(pending.token);
@@ -109,6 +110,12 @@ void AsyncReads::on_done(Io& io) {
     pending.complete = true;
   }
   if (is_fill) reads.give_back(&pending);
+}
+
+bool AsyncReads::verify(const Pending& pending) {
+  blob::BlobRead read{pending.begin, pending.buffer.first(pending.length)};
+  core_.store.verify(*pending.blob, read);
+  return read.status == StatusCode::ok;
 }
 
 void AsyncReads::keep_pages(const Pending& pending) {
@@ -249,7 +256,7 @@ void AsyncReads::start_rest(Pending& pending, AsyncRead& read) {
     }
   }
   if (in_flight) {
-    const uint64_t unit = cached ? kBlock : core_.device_block_bytes;
+    const uint64_t unit = cached ? kBlock : core_.table_unit;
     pending.begin = round_down(offset, unit);
     pending.length = round_up(device_end, unit) - pending.begin;
     pending.buffer = core_.buffers.take(pending.length);
@@ -401,6 +408,9 @@ void AsyncReads::hand_over(AsyncRead& read) {
   if (pending->code != StatusCode::ok) {
     read.status = Status(pending->code, "table " + std::to_string(pending->inode->id) +
                                             ": read bytes at " + std::to_string(pending->offset));
+  } else if (!pending->rest.empty() && !verify(*pending)) {
+    // Damaged, or written to beside the read: reading again tells.
+    read.status = read_device(core_, *pending->inode, pending->offset, pending->rest);
   } else if (!pending->rest.empty()) {
     const auto raw = pending->buffer.first(pending->length);
     std::memcpy(pending->rest.data(), raw.data() + (pending->offset - pending->begin),

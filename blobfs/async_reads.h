@@ -63,6 +63,8 @@ class AsyncReads {
   Submitted send(Pending& pending);
   // What start() does after the read is known: sets its length, and what of it is still to come.
   void start_rest(Pending& pending, AsyncRead& read);
+  // Whether the blob's checksums, where it has them, fit what was read.
+  bool verify(const Pending& pending);
   void keep_pages(const Pending& pending);
   bool may_fill();
   bool start_one_fill(OpenInode& inode, const void* owner, uint64_t page, uint64_t count);

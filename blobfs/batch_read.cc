@@ -21,7 +21,7 @@ class BatchRead {
       : core_(core),
         inode_(inode),
         cached_(uses_cache(core, inode, caching)),
-        unit_(cached_ ? kBlock : core.device_block_bytes),
+        unit_(cached_ ? kBlock : core.table_unit),
         generation_(inode.cache_generation.load(std::memory_order_acquire)) {}
 
   bool cached() const { return cached_; }

@@ -36,6 +36,7 @@ struct Core {
     const DeviceInfo& info = store.device().info();
     read_only = options.mode == OpenMode::read_only;
     device_block_bytes = info.block_size;
+    table_unit = store.has_data_checksums() ? blob::kBlockBytes : info.block_size;
     cluster_bytes = store.space().cluster_bytes;
     volatile_cache = info.volatile_write_cache;
     atomic_bytes = std::max(options.atomic_write_bytes, info.block_size * info.atomic_write_blocks);
@@ -50,6 +51,7 @@ struct Core {
   bool read_only = false;
   bool volatile_cache = true;
   uint32_t device_block_bytes = 0;
+  uint32_t table_unit = 0;  // tables are read from the device in multiples of this
   uint64_t cluster_bytes = 0;
   uint32_t atomic_bytes =
       0;  // the device writes so many bytes, aligned, in one piece or not at all

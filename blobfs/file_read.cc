@@ -74,7 +74,7 @@ Status read_log(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offset,
 
 Status read_table(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offset,
                   std::span<std::byte> out) {
-  const uint64_t unit = core.device_block_bytes;
+  const uint64_t unit = core.table_unit;
   while (!out.empty()) {
     const uint64_t begin = round_down(offset, unit);
     if (begin == offset && out.size() >= unit) {

@@ -148,6 +148,23 @@ Status FileSystemImpl::wait_reads(std::span<AsyncRead* const> reads, size_t min_
 
 void FileSystemImpl::cancel_read(AsyncRead& read) { reads_->cancel(read); }
 
+Result<ScrubReport> FileSystemImpl::scrub(const ScrubOptions& options) {
+  BASALT_TRY(check_mounted());
+  Scrubber scrubber(*this, *store_);
+  const Duration begin = context_.clock().now();
+  uint64_t bytes = 0;
+  while (scrubber.step()) {
+    bytes += scrubber.step_bytes();
+    if (options.keep_going && !options.keep_going(scrubber.report())) break;
+    if (options.bytes_per_second == 0) continue;
+    const auto due = std::chrono::microseconds(static_cast<uint64_t>(
+        1e6 * static_cast<double>(bytes) / static_cast<double>(options.bytes_per_second)));
+    const Duration spent = context_.clock().now() - begin;
+    if (due > spent) sleep_for(due - spent);
+  }
+  return scrubber.report();
+}
+
 SpaceInfo FileSystemImpl::space() {
   const blob::StoreSpace space = store_->space();
   return {space.cluster_count * space.cluster_bytes, space.free_clusters * space.cluster_bytes,
@@ -174,6 +191,10 @@ FileSystemStats FileSystemImpl::stats() {
   stats.cache_hits = core_->cache.hits();
   stats.cache_misses = core_->cache.misses();
   stats.damaged_copies_used = store.damaged_copies_used;
+  if (background_scrub_) {
+    stats.scrubbed_bytes = background_scrub_->bytes();
+    stats.scrub_damages = background_scrub_->damages();
+  }
   return stats;
 }
 

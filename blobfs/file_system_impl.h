@@ -8,6 +8,7 @@
 #include <basalt/file_system.h>
 
 #include "blobfs/async_reads.h"
+#include "blobfs/background_scrub.h"
 #include "blobfs/core.h"
 #include "blobfs/file_handle.h"
 #include "blobfs/name_space.h"
@@ -46,6 +47,8 @@ class FileSystemImpl final : public FileSystem {
   Status sync_all() override;
   Status wait_reads(std::span<AsyncRead* const> reads, size_t min_done) override;
   void cancel_read(AsyncRead& read) override;
+  Result<ScrubReport> scrub(const ScrubOptions& options) override;
+  bool has_data_checksums() override { return store_->has_data_checksums(); }
   SpaceInfo space() override;
   FileSystemStats stats() override;
   const DeviceInfo& device_info() override { return device_->info(); }
@@ -91,6 +94,7 @@ class FileSystemImpl final : public FileSystem {
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<NameSpace> names_;
   HandleCount handles_;
+  std::unique_ptr<BackgroundScrub> background_scrub_;  // none, unless asked for
   std::vector<std::string> notes_;
   std::vector<TailImage> kept_;          // oldest first; during recovery
   std::vector<std::string> kept_paths_;  // their files, to remove

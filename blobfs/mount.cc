@@ -86,6 +86,11 @@ Status FileSystemImpl::bring_up() {
     BASALT_TRY(finish_recovery());
   }
   mounted_.store(true);
+  if (options_.scrub_bytes_per_second > 0) {
+    background_scrub_ = std::make_unique<BackgroundScrub>(context_, *this, *store_,
+                                                          options_.scrub_bytes_per_second);
+    background_scrub_->start();
+  }
   return {};
 }
 
@@ -98,6 +103,7 @@ Status FileSystemImpl::open_store() {
   options.mode = options_.mode;
   options.metadata_cache_bytes = options_.metadata_cache_bytes;
   options.discard = options_.discard;
+  options.has_tail = keeps_in_memory();
   options.discard_bytes_per_second = options_.discard_bytes_per_second;
   options.before_takeover = [this](const blob::StoreIdentity& identity) -> Status {
     if (!tail_refused_) BASALT_TRY(find_tails(identity));
@@ -118,7 +124,7 @@ Status FileSystemImpl::open_store() {
   const std::vector<std::string>& notes = store_->recovery_notes();
   notes_.insert(notes_.begin(), notes.begin(), notes.end());
   const blob::StoreIdentity& identity = store_->identity();
-  if (!writer && identity.previous_open_was_writer &&
+  if (!writer && identity.previous_open_has_tail &&
       identity.previous_boot_id == context_.boot_id()) {
     note(
         "the store was not closed: what its last process kept in shared memory is not seen by a "
@@ -155,6 +161,9 @@ Status FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
     }
     Result<TailImage> image = load_tail(binding);
     if (!image) {
+      const bool none_was_needed = kept_.empty() && !identity.previous_open_has_tail &&
+                                   image.error().code() == StatusCode::not_found;
+      if (none_was_needed) break;
       note(
           "the store was not closed, on this boot, and no shared-memory tail of it can be replayed "
           "(" +
@@ -252,9 +261,11 @@ Status FileSystemImpl::replay_file(std::span<const KeptChunk> chunks) {
 }
 
 Status FileSystemImpl::finish_recovery() {
+  const blob::StoreIdentity& identity = store_->identity();
   if (kept_.empty()) {
     // Damaged, or of a boot that is over: nobody will ever want it.
     if (useless_) TailImage::remove_dead(context_.shared_memory_dir(), *useless_);
+    TailImage::remove_abandoned(context_.shared_memory_dir(), identity.uuid, context_.boot_id());
     return {};
   }
   // What was replayed is durable before the old tail goes.
@@ -262,6 +273,7 @@ Status FileSystemImpl::finish_recovery() {
   BASALT_TRY(store_->wait_durable(store_->last_ticket()));
   for (const std::string& path : kept_paths_) ::unlink(path.c_str());
   kept_.clear();
+  TailImage::remove_abandoned(context_.shared_memory_dir(), identity.uuid, context_.boot_id());
   if (tail_) tail_->forget_predecessor();
   if (tail_ && !keeps_in_memory()) {
     tail_->remove();
@@ -272,7 +284,9 @@ Status FileSystemImpl::finish_recovery() {
 
 Status FileSystemImpl::unmount() {
   BASALT_TRY(check_mounted());
+  if (background_scrub_) background_scrub_->stop();  // it may hold a file
   if (const size_t open = handles_.open.load(); open != 0) {
+    if (background_scrub_) background_scrub_->start();
     return {StatusCode::busy, std::to_string(open) + " files are still open"};
   }
   mounted_.store(false);
@@ -284,6 +298,7 @@ Status FileSystemImpl::unmount() {
 }
 
 FileSystemImpl::~FileSystemImpl() {
+  if (background_scrub_) background_scrub_->stop();
   if (mounted_.load()) {
     BASALT_CHECK(handles_.open.load() == 0, "every File is closed before its FileSystem goes");
     if (const Status status = unmount(); !status.ok()) {
@@ -313,6 +328,7 @@ Status FileSystem::format(Context& context, Device& device, const FormatOptions&
   store_options.metadata_bytes = options.metadata_bytes;
   store_options.label = options.label;
   store_options.force = options.force;
+  store_options.data_checksums = options.data_checksums;
   BASALT_TRY(blob::BlobStore::format(context, device, store_options));
   BASALT_TRY_ASSIGN(const auto store, blob::BlobStore::open(context, device, {}));
   const auto now =

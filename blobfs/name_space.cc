@@ -212,7 +212,8 @@ Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind,
   record.lifetime = options.lifetime;
 
   blob::Transaction txn;
-  txn.create_blob(id, {});
+  // Logs carry checksums of their own.
+  txn.create_blob(id, {.checksums = kind == FileKind::table && core_.store.has_data_checksums()});
   if (options.preallocate_bytes > 0) {
     // A wish: where there is not so much space, the file is made without.
     const blob::BlockRange range{0, round_up(options.preallocate_bytes, kBlock) / kBlock};

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 namespace basalt::blobfs {
@@ -25,6 +26,19 @@ std::string to_hex(const TailId& id) {
     text += kDigits[static_cast<unsigned>(b) & 15];
   }
   return text;
+}
+
+std::optional<TailId> from_hex(std::string_view text) {
+  TailId id;
+  if (text.size() != 2 * id.size()) return {};
+  for (size_t i = 0; i < id.size(); ++i) {
+    unsigned value = 0;
+    const char* begin = text.data() + 2 * i;
+    const auto [end, failed] = std::from_chars(begin, begin + 2, value, 16);
+    if (failed != std::errc() || end != begin + 2) return {};
+    id[i] = static_cast<std::byte>(value);
+  }
+  return id;
 }
 
 Status tail_error(const std::string& path, uint64_t bytes, const char* call, int code) {
@@ -64,6 +78,21 @@ TailHeader make_tail_header(const TailBinding& binding, const TailLayout& layout
 
 std::string tail_path(const std::string& directory, const TailBinding& binding) {
   return directory + "/basalt-" + to_hex(binding.store_uuid) + "-" + to_hex(binding.open_id);
+}
+
+std::optional<TailBinding> parse_tail_name(std::string_view name) {
+  constexpr std::string_view kPrefix = "basalt-";
+  constexpr size_t kIdDigits = 2 * std::tuple_size_v<TailId>;
+  if (!name.starts_with(kPrefix)) return {};
+  name.remove_prefix(kPrefix.size());
+  if (name.size() != 2 * kIdDigits + 1 || name[kIdDigits] != '-') return {};
+  const auto uuid = from_hex(name.substr(0, kIdDigits)),
+             open_id = from_hex(name.substr(kIdDigits + 1));
+  if (!uuid || !open_id) return {};
+  TailBinding binding;
+  binding.store_uuid = *uuid;
+  binding.open_id = *open_id;
+  return binding;
 }
 
 Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& directory,

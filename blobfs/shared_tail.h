@@ -22,6 +22,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace basalt::blobfs {
@@ -39,6 +40,8 @@ TailHeader make_tail_header(const TailBinding& binding, const TailLayout& layout
 
 // "<directory>/basalt-<store uuid>-<open id>".
 std::string tail_path(const std::string& directory, const TailBinding& binding);
+// The store and the opening in a tail's file name; nothing when it is not one.
+std::optional<TailBinding> parse_tail_name(std::string_view name);
 
 class SharedTail final : public blob::BlobStore::TransactionKeeper {
  public:

@@ -17,10 +17,23 @@ namespace {
 constexpr uint64_t kMinStep = 64 * 1024;
 constexpr uint64_t kMaxWriteBytes = uint64_t{1} << 20;
 
+// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for reads
+// that use space it is about to free, and whoever polls them may be waiting for us.
+void wait_for_reads(Core& core, OpenInode& inode, MutexLock& lock) {
+  inode.no_async = true;
+  lock.unlock();
+  core.reads->drain(inode);
+  lock.lock();
+}
+
 // Writes whole blocks at `offset`; the mutex is released meanwhile. Fresh bytes stay in the page cache.
 Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offset,
                     std::span<const std::byte> bytes) {
   const blob::Ticket cut = std::exchange(inode.cut_ticket, {});
+  const bool had_no_async = inode.no_async;
+  if (core.store.overwrites_recorded(*inode.blob, offset, bytes.size())) {
+    wait_for_reads(core, inode, lock);
+  }
   lock.unlock();
   // The last block of a shortened file still holds what was cut off. Should the power go before the
   // truncation is durable, the old size is back, and so must be the old bytes.
@@ -31,6 +44,7 @@ Status write_blocks(Core& core, OpenInode& inode, MutexLock& lock, uint64_t offs
                       inode.cache_generation.load(std::memory_order_acquire));
   }
   lock.lock();
+  inode.no_async = had_no_async;
   if (status.ok()) return {};
   return inode.fail(status.with_context("table " + std::to_string(inode.id) + ": write bytes [" +
                                         std::to_string(offset) + ", " +
@@ -99,15 +113,6 @@ Status extend_with_zeros(Core& core, OpenInode& inode, MutexLock& lock, uint64_t
   inode.written = length;
   inode.publish_tail();
   return {};
-}
-
-// Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for reads
-// that use space it is about to free, and whoever polls them may be waiting for us.
-void wait_for_reads(Core& core, OpenInode& inode, MutexLock& lock) {
-  inode.no_async = true;
-  lock.unlock();
-  core.reads->drain(inode);
-  lock.lock();
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 namespace basalt::blobfs {
 
@@ -173,6 +174,28 @@ void TailImage::remove_dead(const std::string& directory, const TailBinding& bin
   const std::string path = tail_path(directory, binding);
   Descriptor file;
   if (open_dead_tail(path, file)) ::unlink(path.c_str());
+}
+
+void TailImage::remove_abandoned(const std::string& directory, const TailId& store_uuid,
+                                 const std::string& boot_id) {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
+    const auto binding = parse_tail_name(entry.path().filename().string());
+    if (!binding || binding->store_uuid != store_uuid) continue;
+    TailBinding wanted = *binding;
+    wanted.boot_id = boot_id;
+    const Result<TailImage> image = load(directory, wanted);
+    if (!image || !image->transactions().empty() || !image->chunks().empty() ||
+        !image->notes().empty()) {
+      continue;
+    }
+    if (image->predecessor()) {
+      TailBinding before = wanted;
+      before.open_id = *image->predecessor();
+      if (::access(tail_path(directory, before).c_str(), F_OK) == 0) continue;
+    }
+    ::unlink(entry.path().c_str());
+  }
 }
 
 Result<TailImage> TailImage::load(const std::string& directory, const TailBinding& wanted) {

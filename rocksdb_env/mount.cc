@@ -123,6 +123,7 @@ Result<std::unique_ptr<FileSystem>> create_store(Context& context, const StoreUr
   BASALT_TRY_ASSIGN(auto device, open(context, uri));
   FormatOptions options;
   options.force = force;
+  options.data_checksums = uri.checksums;
   BASALT_TRY(FileSystem::format(context, *device, options));
   return FileSystem::mount(context, std::move(device), uri.mount_options());
 }
@@ -132,6 +133,12 @@ Result<std::unique_ptr<FileSystem>> create_store(Context& context, const StoreUr
 // have been faster than we.
 Result<std::unique_ptr<FileSystem>> mount_or_create(Context& context, const StoreUri& uri) {
   auto store = mount_store(context, uri);
+  if (store && uri.checksums && !(*store)->has_data_checksums()) {
+    return error(
+        StatusCode::invalid_argument,
+        "the store on " + (*store)->device_info().uri +
+            " was made without checksums; drop checksums=1, or copy its files to a new one");
+  }
   if (store || store.error().code() != StatusCode::not_found || !uri.create_bytes) return store;
   auto created = create_store(context, uri, false);
   if (created || created.error().code() != StatusCode::already_exists) return created;

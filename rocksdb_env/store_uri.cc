@@ -9,9 +9,9 @@
 namespace basalt::rocksdb_env {
 namespace {
 
-constexpr std::array<std::string_view, 10> kKeys = {
-    "create", "force",  "readonly", "cache",   "metadata_cache",
-    "tail",   "atomic", "flush",    "discard", "discard_rate"};
+constexpr std::array<std::string_view, 12> kKeys = {
+    "create", "force",  "checksums", "readonly", "cache",        "metadata_cache",
+    "tail",   "atomic", "flush",     "discard",  "discard_rate", "scrub_rate"};
 
 Result<std::optional<bool>> take_optional_bool(UriOptions& options, const Uri& uri,
                                                std::string_view key) {
@@ -26,6 +26,10 @@ Status check_values(const StoreUri& store, const UriOptions& options) {
   }
   if (store.force && !store.create_bytes) {
     return options.complain("force", "it only says how create= works, and there is no create=")
+        .value();
+  }
+  if (store.checksums && !store.create_bytes) {
+    return options.complain("checksums", "it only says how create= works, and there is no create=")
         .value();
   }
   if (store.atomic_write_bytes.value_or(0) > std::numeric_limits<uint32_t>::max()) {
@@ -53,6 +57,7 @@ MountOptions StoreUri::mount_options() const {
   options.atomic_write_bytes = static_cast<uint32_t>(atomic_write_bytes.value_or(0));
   options.flush_to = flush_to.value_or(options.flush_to);
   options.discard = discard.value_or(options.discard);
+  options.scrub_bytes_per_second = scrub_rate.value_or(options.scrub_bytes_per_second);
   options.discard_bytes_per_second = discard_rate.value_or(options.discard_bytes_per_second);
   return options;
 }
@@ -65,7 +70,8 @@ Status StoreUri::check_shares(const MountOptions& mounted) const {
   BASALT_TRY(check_one("atomic", atomic_write_bytes, uint64_t{mounted.atomic_write_bytes}));
   BASALT_TRY(check_one("flush", flush_to, mounted.flush_to));
   BASALT_TRY(check_one("discard", discard, mounted.discard));
-  return check_one("discard_rate", discard_rate, mounted.discard_bytes_per_second);
+  BASALT_TRY(check_one("discard_rate", discard_rate, mounted.discard_bytes_per_second));
+  return check_one("scrub_rate", scrub_rate, mounted.scrub_bytes_per_second);
 }
 
 Result<StoreUri> parse_store_uri(std::string_view text) {
@@ -75,6 +81,7 @@ Result<StoreUri> parse_store_uri(std::string_view text) {
   StoreUri store;
   BASALT_TRY_ASSIGN(store.create_bytes, options.take_size("create"));
   BASALT_TRY_ASSIGN(store.force, options.take_bool("force", false));
+  BASALT_TRY_ASSIGN(store.checksums, options.take_bool("checksums", false));
   BASALT_TRY_ASSIGN(store.read_only, take_optional_bool(options, uri, "readonly"));
   BASALT_TRY_ASSIGN(store.cache_bytes, options.take_size("cache"));
   BASALT_TRY_ASSIGN(store.metadata_cache_bytes, options.take_size("metadata_cache"));
@@ -87,6 +94,7 @@ Result<StoreUri> parse_store_uri(std::string_view text) {
   }
   BASALT_TRY_ASSIGN(store.discard, take_optional_bool(options, uri, "discard"));
   BASALT_TRY_ASSIGN(store.discard_rate, options.take_size("discard_rate"));
+  BASALT_TRY_ASSIGN(store.scrub_rate, options.take_size("scrub_rate"));
   BASALT_TRY(check_values(store, options));
   store.device = uri;
   for (std::string_view key : kKeys) store.device.take(key);

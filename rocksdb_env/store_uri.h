@@ -21,6 +21,7 @@ struct StoreUri {
   Uri device;                            // without the keys below
   std::optional<uint64_t> create_bytes;  // create=
   bool force = false;                    // force=
+  bool checksums = false;                // checksums=, with create=
   // What was said about the mount; nothing takes the default, or what an earlier mount has.
   std::optional<bool> read_only;                  // readonly=
   std::optional<uint64_t> cache_bytes;            // cache=
@@ -30,6 +31,7 @@ struct StoreUri {
   std::optional<MountOptions::FlushTo> flush_to;  // flush=
   std::optional<bool> discard;                    // discard=
   std::optional<uint64_t> discard_rate;           // discard_rate=
+  std::optional<uint64_t> scrub_rate;             // scrub_rate=
 
   // Names the device; equal for URIs that are to share one mount.
   std::string device_text() const { return device.to_string(); }

@@ -21,6 +21,7 @@ inline constexpr int kRefused = 125;   // run: the program was not started
 using Action = std::function<Result<int>()>;
 
 void add_store_commands(CLI::App& app, Action& action);     // mkfs, info, df, check, dump
+void add_scrub_command(CLI::App& app, Action& action);      // scrub
 void add_file_commands(CLI::App& app, Action& action);      // ls, mv, rm, mkdir
 void add_transfer_commands(CLI::App& app, Action& action);  // cat, put, get
 void add_bench_command(CLI::App& app, Action& action);      // bench

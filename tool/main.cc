@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
 
   Action action;
   add_store_commands(app, action);
+  add_scrub_command(app, action);
   add_file_commands(app, action);
   add_transfer_commands(app, action);
   add_bench_command(app, action);

@@ -90,6 +90,7 @@ Result<int> info(const StoreArguments& arguments) {
   if (arguments.json) {
     print({{"device", device_json(device)},
            {"space", space_json(space)},
+           {"data_checksums", session.files().has_data_checksums()},
            {"damaged_copies_used", stats.damaged_copies_used},
            {"recovery_notes", session.files().recovery_notes()}});
     return kDone;
@@ -99,6 +100,7 @@ Result<int> info(const StoreArguments& arguments) {
               size_text(space.free_bytes).c_str());
   std::printf("metadata        %s, %s free\n", size_text(space.metadata_capacity_bytes).c_str(),
               size_text(space.metadata_free_bytes).c_str());
+  std::printf("data checksums  %s\n", session.files().has_data_checksums() ? "yes" : "no");
   std::printf("opening it read %s in %s reads\n", size_text(stats.device_read_bytes).c_str(),
               grouped(stats.device_reads).c_str());
   return kDone;
@@ -191,6 +193,8 @@ void add_mkfs(CLI::App& app, Action& action) {
   command->add_flag("--force", arguments->format.force,
                     "overwrite a device that holds something known");
   command->add_option("--label", arguments->format.label, "a name for people, at most 63 bytes");
+  command->add_flag("--checksums", arguments->format.data_checksums,
+                    "keep a checksum of every 4 KiB of table files, verified by every read");
   add_size_option(*command, "--cluster", arguments->cluster_bytes,
                   "allocation unit, 16K ... 1M (default 64K)");
   add_size_option(*command, "--journal", arguments->format.journal_bytes,

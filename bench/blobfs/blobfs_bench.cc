@@ -39,10 +39,11 @@ constexpr uint64_t kCache = uint64_t{256} << 20;
 struct World {
   std::unique_ptr<Context> context = new_context();
   std::unique_ptr<FileSystem> fs;
-  explicit World(uint64_t cache_bytes = kCache) {
+  explicit World(uint64_t cache_bytes = kCache, bool data_checksums = false) {
     auto device = open_bench_device(*context);
     FormatOptions format;
     format.force = true;
+    format.data_checksums = data_checksums;
     must(FileSystem::format(*context, *device, format));
     MountOptions mount;
     mount.cache_bytes = cache_bytes;
@@ -115,7 +116,8 @@ BENCHMARK(log_append_flush)->Arg(100)->Arg(4096)->UseRealTime();
 
 // What the threads of a benchmark share; thread 0 makes and destroys it, outside the loop.
 struct Shared {
-  explicit Shared(uint64_t cache_bytes) : world(cache_bytes) {}
+  explicit Shared(uint64_t cache_bytes, bool data_checksums = false)
+      : world(cache_bytes, data_checksums) {}
   World world;
   std::unique_ptr<File> file;
   Mutex append_mutex;  // appends to one file are serialised by the caller
@@ -152,8 +154,8 @@ BENCHMARK(log_sync_shared)->Threads(1)->Threads(8)->Threads(64)->UseRealTime();
 
 // ---- Tables
 
-void table_write(benchmark::State& state) {
-  World world;
+void write_tables(benchmark::State& state, bool data_checksums) {
+  World world(kCache, data_checksums);
   const std::vector<std::byte> piece(static_cast<size_t>(state.range(0)), std::byte{7});
   constexpr uint64_t kTable = 64 << 20;
   for (auto _ : state) {
@@ -165,16 +167,19 @@ void table_write(benchmark::State& state) {
   }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * kTable));
 }
+void table_write(benchmark::State& state) { write_tables(state, false); }
+void table_write_checksums(benchmark::State& state) { write_tables(state, true); }
 BENCHMARK(table_write)->Arg(943 << 10)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(table_write_checksums)->Arg(943 << 10)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // Random reads of 4 KiB from a table of kReadTable bytes, at any byte. "hits" is the share of cache
 // look-ups that found their page.
 constexpr uint64_t kReadTable = 128 << 20;
 
-void table_read(benchmark::State& state, uint64_t cache_bytes) {
+void table_read(benchmark::State& state, uint64_t cache_bytes, bool data_checksums = false) {
   std::vector<std::byte> out(4096);
   if (state.thread_index() == 0) {
-    shared = std::make_unique<Shared>(cache_bytes);
+    shared = std::make_unique<Shared>(cache_bytes, data_checksums);
     const auto table = must(shared->world.fs->create("/sst", FileKind::table, {}));
     const std::vector<std::byte> piece(1 << 20, std::byte{7});
     for (uint64_t at = 0; at < kReadTable; at += piece.size()) must(table->append(piece));
@@ -205,9 +210,15 @@ void table_read(benchmark::State& state, uint64_t cache_bytes) {
 void table_read_hit(benchmark::State& state) { table_read(state, 2 * kReadTable); }
 void table_read_miss(benchmark::State& state) { table_read(state, kReadTable / 16); }
 void table_read_direct(benchmark::State& state) { table_read(state, 0); }
+void table_read_miss_checksums(benchmark::State& state) {
+  table_read(state, kReadTable / 16, true);
+}
+void table_read_direct_checksums(benchmark::State& state) { table_read(state, 0, true); }
 BENCHMARK(table_read_hit)->ThreadRange(1, 8)->UseRealTime();
 BENCHMARK(table_read_miss)->ThreadRange(1, 8)->UseRealTime();
 BENCHMARK(table_read_direct)->ThreadRange(1, 8)->UseRealTime();
+BENCHMARK(table_read_miss_checksums)->ThreadRange(1, 8)->UseRealTime();
+BENCHMARK(table_read_direct_checksums)->ThreadRange(1, 8)->UseRealTime();
 
 void table_scan(benchmark::State& state) {
   World world;

@@ -26,6 +26,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -131,6 +132,9 @@ struct FormatOptions {
   uint64_t journal_bytes = 0;      // 0: by the device's size
   uint64_t metadata_bytes = 0;     // per copy; 0: by the device's size
   std::string label;               // at most 63 bytes, for people
+  // Table files get a CRC-32C of every 4 KiB, verified whenever these are read from the device: corruption
+  // instead of wrong bytes. Logs have their own.
+  bool data_checksums = false;
 };
 
 struct MountOptions {
@@ -143,6 +147,9 @@ struct MountOptions {
   bool discard = false;  // tell the device about freed space, in the background …
   uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // … no faster than this; 0: no limit
   uint32_t atomic_write_bytes = 0;  // trust the device this far; 0: one logical block
+  // Reads all files again and again in the background, this fast, a day apart; damage is logged and counted
+  // (see scrub()). 0: not at all.
+  uint64_t scrub_bytes_per_second = 0;
 };
 
 struct SpaceInfo {
@@ -160,6 +167,7 @@ struct FileSystemStats {
   uint64_t log_syncs = 0, log_blocks_written = 0;
   uint64_t cache_hits = 0, cache_misses = 0;
   uint64_t damaged_copies_used = 0;  // metadata read from the second copy because the first was bad
+  uint64_t scrubbed_bytes = 0, scrub_damages = 0;  // by the background scrub
 };
 
 struct CheckReport {
@@ -168,6 +176,33 @@ struct CheckReport {
   std::vector<std::string> repairs;   // by repair(): which copy was rewritten, and from what
   uint64_t blobs = 0, files = 0, directories = 0, metadata_pages = 0, log_blocks = 0;
   bool clean() const { return problems.empty(); }
+};
+
+// A damaged stretch of a file. Length 0: the file or directory could not be opened at all, or (path "metadata")
+// no copy of a page of metadata is good.
+struct ScrubDamage {
+  std::string path;
+  uint64_t offset = 0, length = 0;
+  Status status;  // corruption, or the device's error
+};
+// "/db/7.sst: bytes [8192, 12288): corruption: …"
+std::string to_string(const ScrubDamage& damage);
+
+struct ScrubReport {
+  uint64_t metadata_bytes = 0;  // both copies
+  uint64_t damaged_copies =
+      0;  // of metadata, whose other copy is good; rewritten if mounted for writing
+  uint64_t files = 0;
+  uint64_t bytes_read = 0;
+  uint64_t bytes_verified = 0;  // of those: logs, and tables with checksums
+  std::vector<ScrubDamage> damages;
+  bool complete = false;
+};
+
+struct ScrubOptions {
+  uint64_t bytes_per_second = 0;  // 0: no limit
+  // Called after at most 1 MiB each; false ends the scrub.
+  std::function<bool(const ScrubReport& so_far)> keep_going{};
 };
 
 class FileSystem {
@@ -181,8 +216,9 @@ class FileSystem {
   // Verifies every structure of an unmounted store; fails only if it cannot read at all.
   static Result<CheckReport> check(Context& context, Device& device,
                                    void (*progress)(double fraction) = nullptr);
-  // check(), and rewrites every damaged copy of a metadata page or superblock whose twin is good; that and
-  // nothing else is written. `problems` are what remains. Losing power meanwhile leaves the store no worse:
+  // check(), and rewrites every damaged copy of a metadata page or superblock whose twin is good; where the
+  // store cannot be opened for want of its page map or its free space alone, makes these anew from the rest.
+  // Nothing else is written. `problems` are what remains. Losing power meanwhile leaves the store no worse:
   // do it again. Takes the device's exclusive writer claim: busy while the store is mounted, read_only on a
   // device opened for reading.
   static Result<CheckReport> repair(Context& context, Device& device,
@@ -215,6 +251,11 @@ class FileSystem {
   virtual Status wait_reads(std::span<AsyncRead* const> reads, size_t min_done) = 0;
   // Returns when the read is done, with `canceled` if it could be stopped.
   virtual void cancel_read(AsyncRead& read) = 0;
+  // Reads both copies of the metadata and every file from the device, past the page cache, and tells what is
+  // damaged: logs and tables with checksums are verified, other tables only read. Files may be used meanwhile.
+  virtual Result<ScrubReport> scrub(const ScrubOptions& options) = 0;
+  // Whether table files have checksums (FormatOptions::data_checksums).
+  virtual bool has_data_checksums() = 0;
   virtual SpaceInfo space() = 0;
   virtual FileSystemStats stats() = 0;
   virtual const DeviceInfo& device_info() = 0;

@@ -1,4 +1,4 @@
-// BlobStore: transactions, space, lookup. Opening is in open.cc, data transfers in data_io.cc.
+// BlobStore: transactions and lookup. Opening is in open.cc, space in space.cc, data transfers in data_io.cc.
 #include "blob/blob_store.h"
 
 #include "base/check.h"
@@ -30,7 +30,7 @@ Status BlobStore::close() {
   s.journal->quiesce();
   {
     const MutexLock lock(s.meta);
-    s.superblock.open_for_writing = 0;
+    s.superblock.open_for_writing = kNotOpen;
   }
   BASALT_TRY(s.checkpoint());
   BASALT_TRY_ASSIGN(auto lease, s.pool.lease());
@@ -54,6 +54,7 @@ void BlobStore::abandon() {
 const StoreIdentity& BlobStore::identity() const { return impl_->identity; }
 const std::vector<std::string>& BlobStore::recovery_notes() const { return impl_->notes; }
 Device& BlobStore::device() { return impl_->device; }
+bool BlobStore::has_data_checksums() const { return impl_->state.data_checksums; }
 ChannelPool& BlobStore::channels() { return impl_->pool; }
 Status BlobStore::health() { return impl_->health(); }
 
@@ -177,6 +178,7 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
     txn.reservations_.clear();
     if (s.keeper != nullptr) kept = s.keeper->keep(ticket, txn.bytes_);
     queued_bytes = s.journal->append(ticket, txn.bytes_, txn.op_count_, txn.needs_data_flush_);
+    s.note_unwritten(ticket, effects);
     s.publish(ticket, effects, to_drain);
     s.pages.trim();
     s.post_checkpoint_if_due();
@@ -208,9 +210,19 @@ Result<Ticket> BlobStore::apply(Transaction& txn) {
   return ticket;
 }
 
-// Tells open blobs and the allocator. Meta held.
+void BlobStore::Impl::note_unwritten(Ticket ticket, const std::vector<Effect>& effects) {
+  for (const Effect& effect : effects) {
+    const bool makes_unwritten =
+        effect.kind == Effect::Kind::set_state && effect.extent.state == ExtentState::unwritten;
+    if (makes_unwritten) unwritten_ticket.store(ticket.value);
+  }
+}
+
+// Tells open blobs and the allocator. Meta held. What a transaction does to a blob, it does at once: clusters that are
+// exchanged are never seen to be missing.
 void BlobStore::Impl::publish(Ticket, const std::vector<Effect>& effects,
                               std::vector<Blob*>& to_drain) {
+  std::unique_lock<SharedMutex> map;
   for (const Effect& effect : effects) {
     if (effect.kind == Effect::Kind::freed) {
       state.space().excluded().add(effect.extent.physical / state.cluster_blocks,
@@ -220,7 +232,7 @@ void BlobStore::Impl::publish(Ticket, const std::vector<Effect>& effects,
     const auto found = open_blobs.find(effect.blob);
     if (found == open_blobs.end()) continue;
     Blob& blob = *found->second;
-    const std::lock_guard map(blob.map_lock_);
+    if (map.mutex() != &blob.map_lock_) map = std::unique_lock(blob.map_lock_);
     const BlockRange range{effect.extent.logical, effect.extent.count};
     switch (effect.kind) {
       case Effect::Kind::map: blob.extents_.set(effect.extent); break;
@@ -237,78 +249,10 @@ void BlobStore::Impl::publish(Ticket, const std::vector<Effect>& effects,
   }
 }
 
-void BlobStore::Impl::release_range(uint64_t first_cluster, uint64_t count) {
-  if (options.discard && device.info().native.has(Op::discard)) {
-    if (to_discard.empty()) context.executor().post(discard_task, DiscardQueue::kGatherTime);
-    to_discard.add(first_cluster, count);
-  } else {
-    state.space().excluded().remove(first_cluster, count);
-  }
-}
-
-void BlobStore::Impl::release_durable(Ticket ticket) {
-  std::erase_if(freed, [&](const Freed& range) {
-    if (range.ticket > ticket) return false;
-    release_range(range.first_cluster, range.count);
-    return true;
-  });
-}
-
 void BlobStore::Impl::on_durable(Ticket ticket) {
   const MutexLock lock(meta);
   if (!freed.empty()) release_durable(ticket);
   if (keeper != nullptr) keeper->durable(ticket);
-}
-
-void BlobStore::Impl::discard_released() {
-  const uint64_t scale = uint64_t{state.cluster_blocks} * kBlockBytes / device.info().block_size;
-  MutexLock lock(meta);
-  while (const auto range = to_discard.take(context.clock().now())) {
-    discarding = true;
-    lock.unlock();
-    if (auto lease = pool.lease()) {
-      Io io;
-      io.op = Op::discard;
-      io.lba = Lba{range->first * scale};
-      io.block_count = BlockCount{range->count * scale};
-      (void)run(**lease, io);  // a hint: a device that refuses loses nothing
-    }
-    lock.lock();
-    discarding = false;
-    state.space().excluded().remove(range->first, range->count);
-  }
-  if (to_discard.empty()) return;
-  context.executor().post(discard_task, to_discard.wait_time(context.clock().now()));
-}
-
-// Waits for one of the things that give space back; false when nothing is under way.
-bool BlobStore::Impl::wait_for_space(MutexLock& lock) {
-  if (!to_discard.empty()) {  // a discard is only a hint: the space may be used without it
-    while (const auto range = to_discard.give_up()) {
-      state.space().excluded().remove(range->first, range->count);
-    }
-    return true;
-  }
-  if (freed.empty() && !discarding) return false;
-  const Ticket last = last_ticket;
-  const bool for_discard = freed.empty();
-  lock.unlock();
-  if (for_discard) {
-    sleep_for(std::chrono::microseconds(100));
-  } else if (!journal->wait(last).ok()) {
-    lock.lock();
-    return false;
-  }
-  lock.lock();
-  release_durable(journal->durable());
-  return true;
-}
-
-void BlobStore::Impl::give_back(std::span<const Transaction::Reservation> reservations) {
-  const MutexLock lock(meta);
-  for (const auto& piece : reservations) {
-    state.space().excluded().remove(piece.first_cluster, piece.count);
-  }
 }
 
 Status BlobStore::wait_durable(Ticket ticket) {
@@ -343,6 +287,7 @@ Status BlobStore::replay_kept(Ticket ticket, std::span<const std::byte> bytes) {
   s.pages.trim();
   // Data the transaction speaks of was written by the process that died: flush before the record.
   s.journal->append(ticket, bytes, 0, true);
+  s.note_unwritten(ticket, effects);
   for (const Effect& effect : effects) {
     if (effect.kind != Effect::Kind::freed) continue;
     const uint64_t unit = s.state.cluster_blocks;
@@ -357,131 +302,6 @@ Status BlobStore::checkpoint() {
     return Status(StatusCode::read_only, "the store was opened for reading");
   }
   return impl_->checkpoint();
-}
-
-// ---- Space
-
-Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
-  Impl& s = *impl_;
-  if (range.empty()) return {};
-  if (!within_blob(range)) {
-    return Status(StatusCode::out_of_range,
-                  "blob " + std::to_string(id.value) + ": block " + std::to_string(range.first) +
-                      " + " + std::to_string(range.count) + " is beyond what a blob can hold");
-  }
-  txn.keeper_ = &s;
-  MutexLock lock(s.meta);
-  while (true) {
-    BASALT_TRY(s.failure);
-    const uint64_t unit = s.state.cluster_blocks;
-    const uint64_t first = range.first / unit * unit;
-    const uint64_t end = (range.end() + unit - 1) / unit * unit;
-    BASALT_TRY_ASSIGN(const auto present,
-                      s.state.extents(id, {first == 0 ? 0 : first - 1, end - first + 1}));
-    ExtentMap mapped;  // by earlier transactions and this one
-    for (const Extent& extent : present) mapped.set(extent);
-    for (const auto& [blob, extent] : txn.mapped_) {
-      if (blob == id) mapped.set(extent);
-    }
-    std::vector<Extent> planned;
-    std::vector<Transaction::Reservation> taken;
-    Status status;
-    for (uint64_t at = first; at < end && status.ok();) {
-      if (const Extent* there = mapped.find(at)) {
-        at = there->end();
-        continue;
-      }
-      const auto after = mapped.lower(at);
-      const uint64_t stop = after == mapped.end() ? end : std::min(end, after->logical);
-      const Extent* before = at == 0 ? nullptr : mapped.find(at - 1);
-      const uint64_t hint =
-          before ? (before->physical + before->count) / unit : ~uint64_t{0} / unit;
-      auto runs = s.state.space().reserve((stop - at) / unit, hint);
-      if (!runs) {
-        status = runs.error();
-        break;
-      }
-      for (const auto& run : *runs) {
-        const Extent extent{at, run.first_cluster * unit, run.count * unit, ExtentState::unwritten};
-        planned.push_back(extent);
-        mapped.set(extent);
-        taken.push_back(run);
-        at = extent.end();
-      }
-    }
-    if (status.ok()) {
-      for (const Extent& extent : planned) {
-        txn.map(id, extent);
-        txn.mapped_.emplace_back(id, extent);
-      }
-      txn.reservations_.insert(txn.reservations_.end(), taken.begin(), taken.end());
-      s.pages.trim();
-      return {};
-    }
-    for (const auto& run : taken) {
-      s.state.space().excluded().remove(run.first_cluster, run.count);
-    }
-    // Space freed by transactions not yet durable, or being discarded, becomes usable soon.
-    if (status.code() != StatusCode::no_space || !s.wait_for_space(lock)) {
-      return status.with_context("blob " + std::to_string(id.value));
-    }
-  }
-}
-
-Result<BlockRange> BlobStore::free_range(Transaction& txn, BlobId id, BlockRange range) {
-  Impl& s = *impl_;
-  const MutexLock lock(s.meta);
-  BASALT_TRY(s.failure);
-  const uint64_t unit = s.state.cluster_blocks;
-  if (range.empty()) return BlockRange{};
-  if (!within_blob(range)) {
-    return error(StatusCode::out_of_range,
-                 "blob " + std::to_string(id.value) + ": block " + std::to_string(range.first) +
-                     " + " + std::to_string(range.count) + " is beyond what a blob can hold");
-  }
-  const uint64_t first = (range.first + unit - 1) / unit * unit;
-  const uint64_t end = range.end() / unit * unit;
-  if (first >= end) return BlockRange{};
-  BASALT_TRY_ASSIGN(const auto present, s.state.extents(id, {first, end - first}));
-  s.pages.trim();
-  if (present.empty()) return BlockRange{};
-  // As many as one transaction may free; where metadata pages are short, as many as they allow, with
-  // some left for what else the transaction does (the deletion itself, a name).
-  uint64_t most = kMaxExtentsPerFree;
-  const auto too_many = [&] {
-    Footprint footprint = State::footprint_of_unmap(most);
-    footprint.places += 16;
-    return s.state.pages_needed(footprint) > s.pages.map().free_count();
-  };
-  while (most > 1 && too_many()) most /= 2;
-  uint64_t stop = end;
-  if (present.size() > most) {
-    const uint64_t cut = present[most - 1].end() / unit * unit;
-    stop = std::min(end, std::max(cut, first + unit));
-  }
-  txn.unmap(id, {first, stop - first});
-  return stop == end ? BlockRange{} : BlockRange{stop, end - stop};
-}
-
-Status BlobStore::delete_blob(BlobId id) {
-  BlockRange left{0, kMaxBlobBlocks};
-  while (true) {
-    Transaction txn;
-    BASALT_TRY_ASSIGN(left, free_range(txn, id, left));
-    if (left.empty()) txn.delete_blob(id);
-    BASALT_TRY_ASSIGN([[maybe_unused]] const Ticket ticket, apply(txn));
-    if (left.empty()) return {};
-  }
-}
-
-Status BlobStore::resume_orphans() {
-  std::vector<BlobId> ids;
-  {
-    const MutexLock lock(impl_->meta);
-    BASALT_TRY_ASSIGN(ids, impl_->state.orphans());
-  }
-  for (const BlobId id : ids) BASALT_TRY(delete_blob(id));
-  return {};
 }
 
 // ---- Lookup
@@ -544,6 +364,30 @@ Status BlobStore::for_each_blob(const std::function<bool(BlobId id, const BlobIn
   return status;
 }
 
+Result<bool> BlobStore::verify_metadata(MetadataPosition& position, uint64_t& bytes) {
+  Impl& s = *impl_;
+  const MutexLock lock(s.meta);
+  const std::array<Tree*, kTreeCount> trees = {&s.state.objects(), &s.state.catalog(),
+                                               &s.state.space().tree(), &s.state.references()};
+  if (position.tree == trees.size()) return false;
+  std::vector<PageRef> pages;
+  const auto next = trees[position.tree]->pages_from(position.key, pages);
+  if (next && *next) {
+    position.key = **next;
+  } else {
+    position = {position.tree + 1, {}};  // a page on the way that cannot be read hides the rest
+  }
+  Status first = next ? Status() : next.error();
+  for (const PageRef& page : pages) {
+    const Status status = s.pages.verify_copies(page, PageKind::tree_node);
+    if (first.ok()) first = status;
+    bytes += 2 * kBlockBytes;
+  }
+  s.pages.trim();
+  if (!first.ok()) return error(first);
+  return true;
+}
+
 // ---- Open blobs
 
 Result<BlobRef> BlobStore::open_blob(BlobId id) {
@@ -551,10 +395,11 @@ Result<BlobRef> BlobStore::open_blob(BlobId id) {
   const MutexLock lock(s.meta);
   auto found = s.open_blobs.find(id);
   if (found == s.open_blobs.end()) {
-    BASALT_TRY_ASSIGN([[maybe_unused]] const BlobRecord record, s.state.record(id));
+    BASALT_TRY_ASSIGN(const BlobRecord record, s.state.record(id));
     BASALT_TRY_ASSIGN(const auto extents, s.state.extents(id, {0, kMaxBlobBlocks}));
     auto blob = std::make_unique<Blob>();
     blob->id_ = id;
+    blob->has_checksums_ = (record.flags & kBlobChecksums) != 0;
     for (const Extent& extent : extents) blob->extents_.set(extent);
     s.pages.trim();
     found = s.open_blobs.emplace(id, std::move(blob)).first;
@@ -585,16 +430,25 @@ std::vector<Extent> BlobStore::extents(Blob& blob, BlockRange range) {
 
 bool BlobStore::mark_written(Transaction& txn, Blob& blob) {
   constexpr unsigned kMaxRanges = 256;
+  constexpr uint64_t kMaxChecksums = 8192;  // half of what a transaction may hold
   blob.map_lock_.lock_shared();
   unsigned ranges = 0;
+  uint64_t checksums = 0;
   bool more = false;
   for (const Extent& extent : blob.extents_.all()) {
     if (extent.state != ExtentState::pending) continue;
-    if (ranges++ == kMaxRanges) {
+    if (ranges++ == kMaxRanges || checksums == kMaxChecksums) {
       more = true;
       break;
     }
-    txn.set_state(blob.id(), {extent.logical, extent.count}, ExtentState::written);
+    BlockRange range{extent.logical, extent.count};
+    if (blob.has_checksums_) {
+      range.count = std::min(range.count, kMaxChecksums - checksums);
+      checksums += range.count;
+      more |= range.count < extent.count;
+      record_checksums(txn, blob, range);
+    }
+    txn.set_state(blob.id(), range, ExtentState::written);
   }
   blob.map_lock_.unlock_shared();
   if (ranges > 0) txn.require_data_flush();

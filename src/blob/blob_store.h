@@ -26,6 +26,7 @@
 #include <basalt/units.h>
 
 #include "blob/channel_pool.h"
+#include "blob/checksum_map.h"
 #include "blob/extent_map.h"
 #include "blob/io_gate.h"
 #include "blob/transaction.h"
@@ -52,6 +53,8 @@ struct FormatOptions {
   uint64_t metadata_bytes = 0;     // per copy; 0: device size / 64, 2 MiB … 64 GiB
   std::string label;
   bool force = false;  // overwrite what probe() recognises
+  bool data_checksums =
+      false;  // blobs may be created with checksums; older versions refuse the store
 };
 
 struct StoreIdentity {
@@ -60,7 +63,8 @@ struct StoreIdentity {
   // What the superblocks said before this opening: the tail of that open id may be replayed.
   std::array<std::byte, 16> previous_open_id{};
   std::string previous_boot_id;
-  bool previous_open_was_writer = false;  // closed without unmounting: a tail ought to exist
+  bool previous_open_was_writer = false;  // and did not close
+  bool previous_open_has_tail = false;    // then a tail ought to exist
   uint64_t epoch = 0;                     // of this opening; larger than any before
 };
 
@@ -70,6 +74,8 @@ struct StoreOptions {
   bool discard = false;
   uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // 0: no limit
   unsigned max_channels = 64;                             // channel stacks for blocking I/O
+  // What is kept in memory for this store survives the process: recorded for the next opening.
+  bool has_tail = true;
   // Called when recovery has succeeded and before the store is taken over: nothing is written yet, the
   // superblocks still name the opening before. What must be found under the new open id by whoever
   // recovers from this opening is made here. An error ends open() and leaves the store as it was.
@@ -111,14 +117,20 @@ class Blob {
   BlobId id() const { return id_; }
   // For I/O done outside BlobStore::read/write with addresses from BlobStore::extents().
   IoGate& gate() { return gate_; }
+  bool has_checksums() const { return has_checksums_; }
 
  private:
   friend class BlobStore;
   BlobId id_;
-  uint32_t references_ = 0;  // under the store's metadata lock
+  uint32_t references_ = 0;     // under the store's metadata lock
+  bool has_checksums_ = false;  // constant
   IoGate gate_;
-  SharedMutex map_lock_;  // guards extents_; never held during I/O
+  // Of a blob with checksums: one write at a time, and whoever must not read beside one. Taken before
+  // every other lock, outside the gate.
+  Mutex write_mutex_;
+  SharedMutex map_lock_;  // guards extents_ and checksums_; never held during I/O
   ExtentMap extents_;
+  ChecksumMap checksums_;
 };
 
 // Counted reference to an open blob.
@@ -155,6 +167,8 @@ struct BlobRead {
   uint64_t offset = 0;          // bytes; a multiple of the device block size
   std::span<std::byte> buffer;  // length likewise
   StatusCode status = StatusCode::ok;
+  uint64_t damaged_at =
+      0;  // with corruption: byte of the first block that its checksum does not fit
 };
 
 class BlobStore {
@@ -176,6 +190,7 @@ class BlobStore {
   StoreSpace space();
   StoreStats stats();
   Device& device();
+  bool has_data_checksums() const;
   // Leased stacks for blocking I/O; also sums device counters.
   ChannelPool& channels();
   // ok, or why the store no longer accepts transactions.
@@ -233,23 +248,42 @@ class BlobStore {
 
   // ---- Data
   Result<BlobRef> open_blob(BlobId id);
-  // Offsets and lengths are multiples of the device's block size. Unmapped blocks read as zeros.
+  // Offsets and lengths are multiples of the device's block size; of 4096 in a blob with checksums, whose
+  // every block is verified (corruption where it does not fit). Unmapped blocks read as zeros.
   Status read(Blob& blob, uint64_t offset, std::span<std::byte> buffer, Unwritten unwritten);
   // All at device depth; each request has its own status.
   void read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten);
   // Every block must be allocated (out_of_range says which is not). Blocks written for the first time
-  // in part (Unwritten::zeros) must be written whole.
+  // in part (Unwritten::zeros) must be written whole. In a blob with checksums a recorded block is never
+  // overwritten: its clusters are replaced by new ones, by a transaction applied here (no_space where there
+  // are none), and no read that the caller has yet to complete may be in flight, see overwrites_recorded().
   Status write(Blob& blob, uint64_t offset, std::span<const std::byte> bytes, Unwritten unwritten,
                IoFlags flags = {});
+  // Whether writing these bytes replaces clusters, and so waits for I/O inside the blob's gate.
+  bool overwrites_recorded(Blob& blob, uint64_t offset, uint64_t length);
+  // For reads done outside BlobStore::read, just completed: sets `status` and `damaged_at` of one that was
+  // ok. A write beside it looks like damage, too: read() again then, which tells them apart.
+  void verify(Blob& blob, BlobRead& read);
   // Everything written on any channel before is on stable media.
   Status flush();
   // Adds to `txn` the recording of pending blocks (written, not yet recorded), and marks it as needing
-  // a data flush before its journal record. True when some are left for another transaction.
+  // a data flush before its journal record. True when some are left for another transaction. A blob with
+  // checksums must not be written to before `txn` is applied.
   bool mark_written(Transaction& txn, Blob& blob);
   // Makes `range` unwritten (reads as zeros) where it is mapped.
   void mark_unwritten(Transaction& txn, Blob& blob, BlockRange range);
   // The extents overlapping `range`, in order.
   std::vector<Extent> extents(Blob& blob, BlockRange range);
+
+  // Where verify_metadata() is; a fresh one is at the beginning.
+  struct MetadataPosition {
+    unsigned tree = 0;
+    std::string key;
+  };
+  // Reads both copies of the pages of the trees, a leaf and what leads to it at a time, and moves on; adds to
+  // `bytes` what it read. A damaged copy is rewritten from a good one where the store is open for writing, and
+  // noted. False at the end; corruption where both are damaged, and the position is behind it.
+  Result<bool> verify_metadata(MetadataPosition& position, uint64_t& bytes);
 
   // Writes a checkpoint now and waits for it.
   Status checkpoint();
@@ -260,6 +294,24 @@ class BlobStore {
   friend class BlobRef;
   explicit BlobStore(std::unique_ptr<Impl> impl);
   void release(Blob* blob);
+  // data_io.cc
+  void transfer(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten);
+  Status write_in_place(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
+                        Unwritten unwritten, IoFlags flags);
+  // data_checksums.cc
+  Status load_checksums(Blob& blob, BlockRange range);
+  std::optional<uint64_t> first_damaged(Blob& blob, uint64_t offset,
+                                        std::span<const std::byte> bytes);
+  void verify_patiently(Blob& blob, BlobRead& read);
+  void note_checksums(Blob& blob, uint64_t first, std::span<const std::byte> bytes);
+  static void record_checksums(Transaction& txn, const Blob& blob, BlockRange range);
+  Status write_with_checksums(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
+                              IoFlags flags);
+  Status wait_durable_unwritten();
+  Status replace_clusters(Blob& blob, uint64_t offset, std::span<const std::byte> bytes);
+  // space.cc
+  Status plan_replacement(Transaction& txn, Blob& blob, BlockRange range,
+                          std::vector<Extent>& planned);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -5,13 +5,16 @@
 // replayed in memory, the meaning: each cluster mapped once or free once, counts, orphans. What cannot be
 // read or contradicts something else is a problem.
 //
-// A repair writes damaged copies only and never what it was copied from. It changes nothing that opening
+// A repair writes damaged copies only and never what it was copied from, unless neither superblock is a
+// starting point any more: then what follows from the rest is made anew (rebuild.h). It changes nothing that opening
 // would find: a page gets the bytes its parent vouches for; a superblock gets the contents of the other one,
 // one generation later, as by a flip. The other one is a complete starting point without it, and what it says
 // about journal position, epoch and open id is what opening would go by.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/check_pages.h"
+#include "blob/range_set.h"
+#include "blob/rebuild.h"
 
 #include <algorithm>
 #include <cstring>
@@ -70,15 +73,8 @@ class ClusterChecker {
   }
 
   void mark_fixed() {
-    const Superblock& sb = store_.superblock;
-    const uint64_t unit = store_.state.cluster_blocks;
-    for (const uint64_t offset : kSuperblockOffset)
-      mark(offset / sb.cluster_bytes, 1, "superblock");
-    mark(sb.journal_first_block / unit, sb.journal_blocks / unit, "journal");
-    for (const MetadataRun& run : store_.pages.runs()) {
-      for (unsigned copy = 0; copy < 2; ++copy) {
-        mark(run.first_block[copy] / unit, run.page_count / unit, "metadata region");
-      }
+    for (const FixedRegion& region : fixed_regions(store_.superblock)) {
+      mark(region.first_cluster, region.count, region.name);
     }
   }
 
@@ -113,7 +109,32 @@ class ClusterChecker {
       problem(name + ": record says " + std::to_string(record.allocated_blocks) +
               " blocks allocated, extents hold " + std::to_string(blocks));
     }
+    BASALT_TRY(check_checksums(id, name, record, extents));
     store_.pages.trim();
+    return {};
+  }
+
+  // Every written block of a blob with checksums has one; no other blob has any.
+  Status check_checksums(BlobId id, const std::string& name, const BlobRecord& record,
+                         std::span<const Extent> extents) {
+    BASALT_TRY_ASSIGN(const auto groups, store_.state.checksum_groups(id, {0, kMaxBlobBlocks}));
+    if ((record.flags & kBlobChecksums) == 0) {
+      if (!groups.empty()) problem(name + " was created without checksums, but has some");
+      return {};
+    }
+    RangeSet covered;
+    for (const uint64_t group : groups) {
+      BASALT_TRY_ASSIGN(const std::string stored, store_.state.checksums(id, group));
+      covered.add(group * kChecksumGroupBlocks, stored.size() / sizeof(le32));
+    }
+    for (const Extent& extent : extents) {
+      if (extent.state != ExtentState::written) continue;
+      const uint64_t end = covered.end_of_range_at(extent.logical);
+      if (end < extent.end()) {
+        problem(name + ": block " + std::to_string(std::max(end, extent.logical)) +
+                " is written and has no checksum");
+      }
+    }
     return {};
   }
 
@@ -189,6 +210,25 @@ void repair_superblock(Channel& channel, const DeviceInfo& info, const Superbloc
   }
 }
 
+// Nothing to start from, but all that cannot be had otherwise can be read.
+Result<StoreReport> rebuild_and_check(Context& context, Device& device, const SuperblockPair& pair,
+                                      unsigned slot, const PageFindings& found,
+                                      const CheckOptions& options, StoreReport&& report) {
+  std::vector<std::string> done;
+  const Status status = rebuild(context, device, pair, slot, found, done);
+  if (!status.ok()) {
+    report.problems.push_back("rebuilding it failed: " + std::string(status.message()));
+    return std::move(report);
+  }
+  CheckOptions again = options;
+  again.mode = CheckMode::report;
+  BASALT_TRY_ASSIGN(StoreReport after, check_store(context, device, again));
+  after.repairs = std::move(report.repairs);
+  after.repairs.insert(after.repairs.end(), report.problems.begin(), report.problems.end());
+  after.repairs.insert(after.repairs.end(), done.begin(), done.end());
+  return after;
+}
+
 }  // namespace
 
 Result<StoreReport> check_store(Context& context, Device& device, const CheckOptions& options) {
@@ -213,13 +253,22 @@ Result<StoreReport> check_store(Context& context, Device& device, const CheckOpt
   const bool both = pair.slots[0] && pair.slots[1];
   const bool same_checkpoint =
       both && pair.slots[0]->checkpoint_generation == pair.slots[1]->checkpoint_generation;
-  bool intact[2] = {true, true};
+  PageFindings found[2];
   for (const unsigned slot : {*newest, 1 - *newest}) {
     if (!pair.slots[slot] || (slot != *newest && same_checkpoint)) continue;
     BlobStore::Impl store(context, device, store_options, *pair.slots[slot]);
-    intact[slot] = check_pages(store, slot, options, report);
+    found[slot] = check_pages(store, slot, options, report);
   }
-  if (intact[*newest] && !intact[1 - *newest]) {
+  if (repair && !found[*newest].complete()) {
+    const bool other_serves =
+        pair.slots[1 - *newest] && !same_checkpoint && found[1 - *newest].complete();
+    for (const unsigned slot : {*newest, 1 - *newest}) {
+      if (other_serves || !pair.slots[slot] || !can_rebuild(found[slot])) continue;
+      return rebuild_and_check(context, device, pair, slot, found[slot], options,
+                               std::move(report));
+    }
+  }
+  if (found[*newest].complete() && !found[1 - *newest].complete()) {
     report.notes.push_back(
         "superblock " + std::to_string(*newest) + ", the newer, needs none of what superblock " +
         std::to_string(1 - *newest) + " lacks; the next mount for writing replaces that one");

@@ -18,30 +18,35 @@ class PageChecker {
         options_(options),
         report_(report),
         repair_(store.pages, report),
-        reachable_(store.pages.page_count()) {}
+        reachable_(store.pages.page_count()) {
+    found_.pages.resize(reachable_.size());
+    found_.space_pages.resize(reachable_.size());
+  }
 
-  bool run() {
+  PageFindings run() {
     const Status loaded = store_.load();  // without the map the trees can be read all the same
     const Superblock& sb = store_.superblock;
     for (unsigned tree = 0; tree < kTreeCount; ++tree) {
       if (sb.trees[tree].page != kNoPage) {
+        part_ = part_of(static_cast<TreeId>(tree));
         walk(sb.trees[tree], static_cast<TreeId>(tree), "", nullptr);
       }
     }
+    part_ = kPageMapPart;
     walk_map(sb.page_map);
     repair_.finish();
-    if (!complete_) return false;
+    if (!found_.complete()) return std::move(found_);
     if (loaded.ok()) {
       compare_with_map();
     } else {
       problem(std::string(loaded.message()));
     }
-    return complete_;
+    return std::move(found_);
   }
 
  private:
   void problem(const std::string& text) {
-    complete_ = false;
+    found_.lost |= part_;
     report_.problems.push_back(name_ + ": " + text);
   }
 
@@ -59,6 +64,9 @@ class PageChecker {
       return false;
     }
     reachable_[ref.page] = true;
+    if (part_ != kPageMapPart) {
+      (part_ == part_of(TreeId::space) ? found_.space_pages : found_.pages)[ref.page] = true;
+    }
     show_progress();
     AlignedBuffer scratch(kBlockBytes);
     const Status second = store_.pages.read_copy(ref, kind, 1, scratch.data());
@@ -166,14 +174,15 @@ class PageChecker {
   const CheckOptions& options_;
   StoreReport& report_;
   PageRepair repair_;
-  bool complete_ = true;  // no problem was found in this checkpoint
+  unsigned part_ = 0;  // at hand
+  PageFindings found_;
   std::vector<bool> reachable_;
 };
 
 }  // namespace
 
-bool check_pages(BlobStore::Impl& store, unsigned slot, const CheckOptions& options,
-                 StoreReport& report) {
+PageFindings check_pages(BlobStore::Impl& store, unsigned slot, const CheckOptions& options,
+                         StoreReport& report) {
   return PageChecker(store, slot, options, report).run();
 }
 

@@ -13,10 +13,8 @@
 #include <algorithm>
 
 namespace basalt::blob {
-namespace {
 
-// Both copies of every page, in device order, neighbours joined into larger writes.
-Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage> frozen) {
+Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage>& frozen) {
   constexpr size_t kMaxWriteBlocks = 64;
   std::sort(frozen.begin(), frozen.end(),
             [](const FrozenPage& a, const FrozenPage& b) { return a.page < b.page; });
@@ -50,7 +48,25 @@ Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage> 
   return {};
 }
 
-}  // namespace
+Result<Superblock> BlobStore::Impl::seal_state(std::vector<FrozenPage>& frozen) {
+  Superblock next = superblock;
+  PageRef roots[kTreeCount] = {state.objects().root, state.catalog().root,
+                               state.space().tree().root, state.references().root};
+  BASALT_TRY_ASSIGN(next.page_map, pages.freeze(roots, frozen));
+  state.objects().root = roots[0];
+  state.catalog().root = roots[1];
+  state.space().tree().root = roots[2];
+  state.references().root = roots[3];
+  std::copy(std::begin(roots), std::end(roots), std::begin(next.trees));
+  next.page_map_leaves = pages.map().leaf_count();
+  next.checkpoint_generation = pages.building() - 1;
+  next.transaction_sequence = last_ticket.value;
+  next.next_blob_id = state.next_blob_id;
+  next.free_clusters = state.space().free_clusters();
+  next.blob_count = state.blob_count;
+  next.cluster_count = state.cluster_count;
+  return next;
+}
 
 Status BlobStore::Impl::checkpoint() {
   MutexLock one_at_a_time(checkpoint_mutex);
@@ -58,31 +74,16 @@ Status BlobStore::Impl::checkpoint() {
   if (!failure.ok()) return failure;
   const Ticket covered = last_ticket;
   const JournalCursor cursor = journal->cursor();
-  Superblock next = superblock;
-  PageRef roots[kTreeCount] = {state.objects().root, state.catalog().root,
-                               state.space().tree().root, state.references().root};
   std::vector<FrozenPage> frozen;
-  auto page_map = pages.freeze(roots, frozen);
-  if (!page_map) {
-    poison(page_map.error());
-    return page_map.error();
+  auto sealed = seal_state(frozen);
+  if (!sealed) {
+    poison(sealed.error());
+    return sealed.error();
   }
-  state.objects().root = roots[0];
-  state.catalog().root = roots[1];
-  state.space().tree().root = roots[2];
-  state.references().root = roots[3];
-  std::copy(std::begin(roots), std::end(roots), std::begin(next.trees));
-  next.page_map = *page_map;
-  next.page_map_leaves = pages.map().leaf_count();
+  Superblock next = *sealed;
   next.generation = superblock.generation + 1;
-  next.checkpoint_generation = pages.building() - 1;
   next.journal_position = cursor.position;
   next.journal_sequence = cursor.sequence;
-  next.transaction_sequence = covered.value;
-  next.next_blob_id = state.next_blob_id;
-  next.free_clusters = state.space().free_clusters();
-  next.blob_count = state.blob_count;
-  next.cluster_count = state.cluster_count;
   lock.unlock();
 
   bool both_slots = false;

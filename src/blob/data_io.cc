@@ -1,7 +1,8 @@
 // Blob data: mapping byte ranges to device commands and running them on a leased channel.
 //
 // A transfer looks its extents up once, inside the blob's gate, and sends one command per contiguous
-// piece. Holes and unwritten blocks are filled with zeros here, never read.
+// piece. Holes and unwritten blocks are filled with zeros here, never read. What blobs with checksums add is in
+// data_checksums.cc.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -99,21 +100,32 @@ Status BlobStore::read(Blob& blob, uint64_t offset, std::span<std::byte> buffer,
   BlobRead request{offset, buffer};
   read_batch(blob, {&request, 1}, unwritten);
   if (request.status == StatusCode::ok) return {};
+  const std::string what = request.status == StatusCode::corruption
+                               ? "the checksum of the block at byte " +
+                                     std::to_string(request.damaged_at) + " does not match"
+                               : std::string(to_string(request.status));
   return Status(request.status, "blob " + std::to_string(blob.id().value) + ": read of " +
                                     std::to_string(buffer.size()) + " B at " +
-                                    std::to_string(offset) + ": " +
-                                    std::string(to_string(request.status)));
+                                    std::to_string(offset) + ": " + what);
 }
 
 void BlobStore::read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten) {
+  transfer(blob, reads, unwritten);
+  if (!blob.has_checksums_) return;
+  for (BlobRead& request : reads) verify_patiently(blob, request);
+}
+
+void BlobStore::transfer(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten) {
   const DeviceInfo& info = impl_->device.info();
+  const uint64_t unit = blob.has_checksums_ ? kBlockBytes : info.block_size;
+  const bool misused = blob.has_checksums_ && unwritten == Unwritten::raw;
   auto lease = impl_->pool.lease();
   const IoGate::Token token = blob.gate_.enter();
   std::optional<Batch> batch;
   if (lease) batch.emplace(**lease, info, Op::read, IoFlags{});
   for (BlobRead& request : reads) {
     request.status = lease ? StatusCode::ok : lease.error().code();
-    if ((request.offset | request.buffer.size()) % info.block_size != 0) {
+    if ((request.offset | request.buffer.size()) % unit != 0 || misused) {
       request.status = StatusCode::invalid_argument;
     }
     if (request.status != StatusCode::ok) continue;
@@ -142,13 +154,22 @@ void BlobStore::read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwr
 
 Status BlobStore::write(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
                         Unwritten unwritten, IoFlags flags) {
-  const DeviceInfo& info = impl_->device.info();
   if (impl_->journal == nullptr) {
     return Status(StatusCode::read_only, "the store was opened for reading");
   }
-  if ((offset | bytes.size()) % info.block_size != 0) {
-    return misaligned(blob, offset, bytes.size(), info.block_size);
+  const uint32_t unit = blob.has_checksums_ ? kBlockBytes : impl_->device.info().block_size;
+  if ((offset | bytes.size()) % unit != 0) return misaligned(blob, offset, bytes.size(), unit);
+  if (!blob.has_checksums_) return write_in_place(blob, offset, bytes, unwritten, flags);
+  if (unwritten == Unwritten::raw) {
+    return Status(StatusCode::invalid_argument, "blob " + std::to_string(blob.id().value) +
+                                                    " has checksums: it has no raw content");
   }
+  return write_with_checksums(blob, offset, bytes, flags);
+}
+
+Status BlobStore::write_in_place(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
+                                 Unwritten unwritten, IoFlags flags) {
+  const DeviceInfo& info = impl_->device.info();
   BASALT_TRY_ASSIGN(auto lease, impl_->pool.lease());
   const IoGate::Token token = blob.gate_.enter();
   Batch batch(*lease, info, Op::write, flags);

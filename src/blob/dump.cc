@@ -35,7 +35,9 @@ void dump_superblock(const Superblock& sb, unsigned slot, std::string& out) {
                   uint64_t{sb.transaction_sequence}));
   line(fmt::format("  epoch {} open id {} boot id {} open for writing: {}", uint64_t{sb.epoch},
                    hex(sb.open_id), quoted({sb.boot_id, strnlen(sb.boot_id, sizeof sb.boot_id)}),
-                   sb.open_for_writing != 0 ? "yes" : "no"));
+                   sb.open_for_writing == kNotOpen           ? "no"
+                   : sb.open_for_writing == kOpenWithoutTail ? "yes, without a tail"
+                                                             : "yes"));
   for (unsigned i = 0; i < sb.metadata_run_count; ++i) {
     const MetadataRun& run = sb.metadata_runs[i];
     line(fmt::format("  metadata run {}: {} pages at blocks {} and {}", i, uint64_t{run.page_count},
@@ -66,6 +68,13 @@ Status dump_blobs(State& state, std::string& out) {
       out +=
           fmt::format("  blocks {} … {} at {} {}\n", extent.logical, extent.end(), extent.physical,
                       extent.state == ExtentState::written ? "written" : "unwritten");
+    }
+    BASALT_TRY_ASSIGN(const auto groups, state.checksum_groups(id, {0, kMaxBlobBlocks}));
+    for (const uint64_t group : groups) {
+      BASALT_TRY_ASSIGN(const std::string stored, state.checksums(id, group));
+      const uint64_t first = group * kChecksumGroupBlocks;
+      out += fmt::format("  checksums of blocks {} … {}\n", first,
+                         first + stored.size() / sizeof(le32));
     }
   }
   return {};

@@ -29,9 +29,9 @@ inline constexpr unsigned kMaxMetadataRuns = 8;
 // compatible: ignore.
 enum IncompatibleFeature : uint64_t {
   kFeatureSharedExtents = 1 << 0,  // extent trees shared between blobs; reference counts
-  kFeatureDataChecksums = 1 << 1,  // checksum pages
+  kFeatureDataChecksums = 1 << 1,  // blobs may keep a checksum of every block
 };
-inline constexpr uint64_t kKnownIncompatible = 0;
+inline constexpr uint64_t kKnownIncompatible = kFeatureDataChecksums;
 inline constexpr uint64_t kKnownReadOnlyCompatible = 0;
 
 // Names a metadata page and what must be found there.
@@ -51,6 +51,14 @@ static_assert(sizeof(PageRef) == 24 && std::has_unique_object_representations_v<
 struct MetadataRun {
   le64 first_block[2];  // of copy 0 and copy 1, in store blocks
   le64 page_count;
+};
+
+// Not 0: not closed.
+enum OpenForWriting : uint32_t {
+  kNotOpen = 0,
+  kOpenWithTail = 1,  // what was flushed may be in a shared-memory tail
+  kOpenWithoutTail =
+      2,  // it is on the device; a tail there may be only for the sake of an earlier one
 };
 
 enum class TreeId : uint8_t { objects = 0, catalog = 1, space = 2, references = 3 };
@@ -79,7 +87,7 @@ struct Superblock {
   Uuid open_id;
   char boot_id[40];
   le64 epoch;             // of the present opening; larger than any before
-  le32 open_for_writing;  // 1 from open to clean close
+  le32 open_for_writing;  // OpenForWriting; from open to clean close
   le32 reserved0;
   // Where recovery starts
   le64 journal_position;       // of the first record not covered, in blocks since format
@@ -161,6 +169,7 @@ enum class OpCode : uint8_t {
   unmap = 10,           // id, logical, count
   set_state = 11,       // id, logical, count, state
   grow_clusters = 12,   // cluster_count
+  set_checksums = 13,   // id, first block; le32 each, all in one group
 };
 
 // Keys of the objects tree: be64 blob id, kind, then what the kind says. Order groups a blob.
@@ -169,11 +178,18 @@ enum class ObjectKind : uint8_t {
   record = 1,     // BlobRecord
   attribute = 2,  // name → value
   extent = 3,     // be64 logical → ExtentRecord
-  checksum = 4,   // reserved: be64 logical → PageRef of a checksum page
+  checksum = 4,   // be64 first block of a group → le32 CRC-32C of each block from there on
+};
+// Blocks whose checksums share a cell: 512 bytes.
+inline constexpr uint64_t kChecksumGroupBlocks = 128;
+
+enum BlobFlag : uint32_t {
+  kBlobThick = 1 << 0,
+  kBlobChecksums = 1 << 1,  // every written block has a checksum
 };
 struct BlobRecord {
   le64 size_bytes;
-  le32 flags;  // bit 0: thick
+  le32 flags;  // BlobFlag
   le32 reserved;
   le64 parent;          // blob id of the snapshot this came from; 0: none
   PageRef extent_root;  // kFeatureSharedExtents: root of a shared extent tree; else page = kNoPage

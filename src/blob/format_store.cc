@@ -114,6 +114,7 @@ Status BlobStore::format(Context& context, Device& device, const FormatOptions& 
   Superblock sb{};
   sb.magic = kSuperblockMagic;
   sb.format_version = kFormatVersion;
+  if (options.data_checksums) sb.incompatible_features = kFeatureDataChecksums;
   context.random().fill(sb.uuid);
   sb.device_bytes = device_bytes;
   sb.block_bytes = kBlockBytes;
@@ -148,7 +149,7 @@ Status BlobStore::format(Context& context, Device& device, const FormatOptions& 
   }
   // become_writer() writes both superblocks; the store is then closed as any other.
   BASALT_TRY(impl.become_writer(*channel, true));
-  impl.superblock.open_for_writing = 0;
+  impl.superblock.open_for_writing = kNotOpen;
   BASALT_TRY(impl.flip_again(*channel));
   return impl.flip_again(*channel);
 }

@@ -52,6 +52,7 @@ BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const
   pages.set_building(sb.checkpoint_generation + 1);
   state.cluster_blocks = sb.cluster_bytes / kBlockBytes;
   state.cluster_count = sb.cluster_count;
+  state.data_checksums = (sb.incompatible_features & kFeatureDataChecksums) != 0;
   state.next_blob_id = std::max<uint64_t>(sb.next_blob_id, kFirstBlobId);
   state.blob_count = sb.blob_count;
   state.space().set_free_clusters(sb.free_clusters);
@@ -100,7 +101,7 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
   const std::string& boot_id = context.boot_id();
   std::memcpy(superblock.boot_id, boot_id.data(),
               std::min(boot_id.size(), sizeof superblock.boot_id - 1));
-  superblock.open_for_writing = 1;
+  superblock.open_for_writing = options.has_tail ? kOpenWithTail : kOpenWithoutTail;
   identity.epoch = superblock.epoch;
   if (options.before_takeover) BASALT_TRY(options.before_takeover(identity));
   const JournalGeometry geometry{superblock.journal_first_block, superblock.journal_blocks};
@@ -152,7 +153,8 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
       impl->identity.uuid = sb.uuid;
       impl->identity.previous_open_id = sb.open_id;
       impl->identity.previous_boot_id.assign(sb.boot_id, strnlen(sb.boot_id, sizeof sb.boot_id));
-      impl->identity.previous_open_was_writer = sb.open_for_writing != 0;
+      impl->identity.previous_open_was_writer = sb.open_for_writing != kNotOpen;
+      impl->identity.previous_open_has_tail = sb.open_for_writing == kOpenWithTail;
       impl->identity.epoch = sb.epoch;
       const bool replayed = impl->last_ticket.value != sb.transaction_sequence;
       if (options.mode == OpenMode::read_write) {

@@ -45,6 +45,12 @@ std::optional<uint64_t> PageMap::allocate() {
   return std::nullopt;
 }
 
+void PageMap::mark_used(uint64_t page) {
+  if (used(page)) return;
+  set(used_, page, true);
+  --free_count_;
+}
+
 bool PageMap::free(uint64_t page) {
   if (page >= page_count_ || !used(page)) return false;
   building_.push_back(page);

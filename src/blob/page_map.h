@@ -24,6 +24,8 @@ class PageMap {
   uint64_t index_page_count() const;
 
   std::optional<uint64_t> allocate();
+  // Something is known to lie there; for making a map that was lost.
+  void mark_used(uint64_t page);
   // The page belongs to a checkpoint: it becomes usable after two flips. False when the map knows
   // nothing of such a page, which only damage can bring about.
   [[nodiscard]] bool free(uint64_t page);

@@ -27,6 +27,13 @@ std::string describe(const PageRef& ref, unsigned copy, uint64_t block) {
          " (block " + std::to_string(block) + ")";
 }
 
+// A device that does not give the bytes does not say that they are damaged.
+Status both_damaged(const Status& first, const Status& second) {
+  if (second.code() != StatusCode::corruption && second.code() == first.code()) return first;
+  return Status(StatusCode::corruption, "both copies damaged: " + std::string(first.message()) +
+                                            "; " + std::string(second.message()));
+}
+
 }  // namespace
 
 PageRef Frame::ref() const {
@@ -341,21 +348,36 @@ Status PageStore::read_page(const PageRef& ref, PageKind kind, std::byte* bytes)
   const Status first = read_copy(ref, kind, 0, bytes);
   if (first.ok()) return {};
   const Status second = read_copy(ref, kind, 1, bytes);
-  if (!second.ok()) {
-    return Status(StatusCode::corruption, "both copies damaged: " + std::string(first.message()) +
-                                              "; " + std::string(second.message()));
+  if (!second.ok()) return both_damaged(first, second);
+  note_damaged_copy(ref, 0, first, bytes);
+  return {};
+}
+
+Status PageStore::verify_copies(const PageRef& ref, PageKind kind) {
+  if (const auto found = frames_.find(ref.page); found != frames_.end()) {
+    if (found->second->dirty || found->second->frozen) return {};
   }
+  AlignedBuffer first_bytes(kBlockBytes), second_bytes(kBlockBytes);
+  const Status first = read_copy(ref, kind, 0, first_bytes.data());
+  const Status second = read_copy(ref, kind, 1, second_bytes.data());
+  if (!first.ok() && !second.ok()) return both_damaged(first, second);
+  if (!first.ok()) note_damaged_copy(ref, 0, first, second_bytes.data());
+  if (!second.ok()) note_damaged_copy(ref, 1, second, first_bytes.data());
+  return {};
+}
+
+void PageStore::note_damaged_copy(const PageRef& ref, unsigned copy, const Status& damage,
+                                  const std::byte* bytes) {
   ++damaged_copies_used_;
-  std::string note = std::string(first.message()) + "; the other copy is good and was used";
+  std::string note = std::string(damage.message()) + "; the other copy is good and was used";
   if (may_mend_ && may_mend_()) {
-    const Status mended = write_copy(ref, 0, bytes);
+    const Status mended = write_copy(ref, copy, bytes);
     note += mended.ok() ? ", and this one was rewritten from it"
                         : "; rewriting this one failed: " + std::string(mended.message());
   }
   context_.log().log(LogLevel::warning, "blob", note);
   constexpr size_t kMaxNotes = 256;
   if (notes_.size() < kMaxNotes) notes_.push_back(note);
-  return {};
 }
 
 Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf) {

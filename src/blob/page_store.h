@@ -6,7 +6,7 @@
 // their checksums bottom-up and hands them out for writing while new transactions go on with copies.
 // Clean pages are evicted least recently used first when trim() finds more than the bound.
 // Every page has two copies on the device; reading falls back to the second and says so. In a store that is
-// open for writing it also mends the first: the page was reached from the present trees under the metadata
+// open for writing it also mends the damaged one: the page was reached from the present trees under the metadata
 // lock, so nobody gives its place to another page meanwhile, and it is written by no checkpoint.
 // Not synchronised: the store's metadata lock guards everything. Frames stay valid until trim().
 #pragma once
@@ -79,6 +79,9 @@ class PageStore {
 
   // Reads and verifies one page, both copies if need be. `kind` and `expected` must match.
   Status read_page(const PageRef& ref, PageKind kind, std::byte* bytes);
+  // Reads both copies of a page, unless it is only in memory as yet; a damaged one is dealt with as by
+  // read_page(). corruption when neither verifies.
+  Status verify_copies(const PageRef& ref, PageKind kind);
   // Verifies one copy; the sentence says what is wrong with it.
   Status read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes);
   // Writes one copy, durable after flush(): for repairing copies that do not verify.
@@ -94,6 +97,9 @@ class PageStore {
   Status check_node(const PageRef& ref, TreeId tree, Node node) const;
   Frame* insert(uint64_t page, AlignedBuffer bytes);
   void drop(Frame* frame);
+  // `bytes` are those of the other copy, which is good.
+  void note_damaged_copy(const PageRef& ref, unsigned copy, const Status& damage,
+                         const std::byte* bytes);
   Status seal(PageRef& ref);
   Status seal_page_map(PageRef& root, std::vector<FrozenPage>& pages);
   void finish_page(std::byte* bytes, uint64_t page);

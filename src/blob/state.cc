@@ -118,6 +118,11 @@ Status State::apply_one(OpCode op, OperationReader& in, std::vector<Effect>& eff
       cluster_count = clusters;
       return {};
     }
+    case OpCode::set_checksums: {
+      const uint64_t first = in.number();
+      const std::string_view checksums = in.text(kMaxValueBytes);
+      return in.failed() ? overrun() : set_checksums(id, first, checksums);
+    }
     case OpCode::catalog_put:
     case OpCode::catalog_erase: break;
   }
@@ -139,6 +144,9 @@ Status State::put_record(BlobId id, const BlobRecord& blob) {
 Status State::create_blob(BlobId id, uint64_t flags, BlobId parent) {
   if (id.value < kFirstBlobId || id.value > kMaxBlobId) return malformed(id, "impossible id");
   if (const auto existing = record(id); existing) return malformed(id, "exists already");
+  if ((flags & kBlobChecksums) != 0 && !data_checksums) {
+    return malformed(id, "checksums in a store without that feature");
+  }
   BlobRecord blob{};
   blob.flags = static_cast<uint32_t>(flags);
   blob.parent = parent.value;
@@ -251,6 +259,7 @@ Status State::unmap(BlobId id, BlockRange range, std::vector<Effect>& effects) {
     freed.set(extent);
   }
   BASALT_TRY(rewrite(id, range, [&](ExtentMap& map) { map.erase(range); }));
+  if ((blob.flags & kBlobChecksums) != 0) BASALT_TRY(erase_checksums(id, range));
   effects.push_back({Effect::Kind::unmap, id, {range.first, 0, range.count, {}}});
   for (const Extent& extent : freed.all()) {
     if (extent.physical % cluster_blocks != 0 || extent.count % cluster_blocks != 0) {

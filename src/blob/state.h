@@ -28,6 +28,7 @@ struct Effect {
 };
 
 inline constexpr uint64_t kMaxExtentsPerFree = 128;
+inline constexpr uint64_t kMaxChecksumGroupsPerFree = 1024;
 
 // What a transaction may touch, for the room it needs in the metadata region.
 struct Footprint {
@@ -46,7 +47,8 @@ class State {
   Result<Footprint> check(std::span<const std::byte> operations);
   // The most pages a transaction takes from the metadata region, with the checkpoint after it.
   uint64_t pages_needed(const Footprint& footprint) const;
-  static Footprint footprint_of_unmap(uint64_t extents);
+  // Of freeing so many extents, with so many groups of checksums.
+  static Footprint footprint_of_unmap(uint64_t extents, uint64_t groups);
 
   Tree& objects() { return objects_; }
   Tree& catalog() { return catalog_; }
@@ -55,6 +57,10 @@ class State {
 
   Result<BlobRecord> record(BlobId id);
   Result<std::vector<Extent>> extents(BlobId id, BlockRange range);
+  // A group's checksums as stored; empty when it has none.
+  Result<std::string> checksums(BlobId id, uint64_t group);
+  // The groups with checksums of blocks in `range`, in order.
+  Result<std::vector<uint64_t>> checksum_groups(BlobId id, BlockRange range);
   Status for_each_blob(const std::function<bool(BlobId, const BlobRecord&)>& visit);
   Result<std::vector<BlobId>> orphans();
 
@@ -62,6 +68,7 @@ class State {
   uint64_t blob_count = 0;
   uint64_t cluster_count = 0;
   uint32_t cluster_blocks = 0;
+  bool data_checksums = false;  // the store's feature: blobs may have checksums
 
  private:
   class Checker;
@@ -71,6 +78,8 @@ class State {
   Status map(BlobId id, const Extent& extent, std::vector<Effect>& effects);
   Status unmap(BlobId id, BlockRange range, std::vector<Effect>& effects);
   Status set_state(BlobId id, BlockRange range, ExtentState state, std::vector<Effect>& effects);
+  Status set_checksums(BlobId id, uint64_t first, std::string_view checksums);
+  Status erase_checksums(BlobId id, BlockRange unmapped);
   Status rewrite(BlobId id, BlockRange range, const std::function<void(ExtentMap&)>& change);
   Status put_record(BlobId id, const BlobRecord& record);
   Status free_clusters(const Extent& extent, std::vector<Effect>& effects);
@@ -83,5 +92,8 @@ class State {
 // Keys of the objects tree.
 std::string object_key(BlobId id, ObjectKind kind, std::string_view rest = {});
 std::string extent_key(BlobId id, uint64_t logical);
+std::string checksum_key(BlobId id, uint64_t group);
+// Blocks whose checksums an operation or a cell can hold: 1 … kChecksumGroupBlocks, all in one group.
+bool is_checksum_run(uint64_t first, std::string_view checksums);
 
 }  // namespace basalt::blob

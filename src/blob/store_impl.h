@@ -14,6 +14,7 @@
 #include "blob/state.h"
 #include "blob/superblock.h"
 
+#include <atomic>
 #include <deque>
 #include <unordered_map>
 
@@ -30,6 +31,9 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   bool may_mend();
 
   // ---- Checkpoints (checkpoint.cc)
+  // Seals everything applied so far: the pages to write, and a superblock that names them, but for its generation
+  // and where the journal goes on. Meta held.
+  Result<Superblock> seal_state(std::vector<FrozenPage>& frozen);
   // Writes everything applied so far; two flips make both superblocks say so.
   Status checkpoint();
   Status flip_again(Channel& channel);
@@ -41,7 +45,9 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   // Also finds what is wrong with the transaction.
   Status make_metadata_room(std::span<const std::byte> operations, bool only_frees,
                             MutexLock& lock);
+  void note_unwritten(Ticket ticket, const std::vector<Effect>& effects);
   void publish(Ticket ticket, const std::vector<Effect>& effects, std::vector<Blob*>& to_drain);
+  // Freed space (space.cc)
   void release_durable(Ticket ticket);  // meta held
   void release_range(uint64_t first_cluster, uint64_t count);
   bool wait_for_space(MutexLock& lock);  // `lock` is of `meta`
@@ -73,6 +79,8 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   Status failure;
   bool closing = false;
   bool owner_recorded = false;  // our open id is in the newest superblock
+  // The last transaction that made written blocks unwritten: until it is durable, they are written after a crash.
+  std::atomic<uint64_t> unwritten_ticket{0};
 
   struct Freed {
     Ticket ticket;
@@ -89,6 +97,10 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   BackgroundTask discard_task;
   uint64_t checkpoints = 0, transactions = 0;
 };
+
+// Both copies of every page, in device order, neighbours joined into larger writes; not yet flushed. Sorts
+// `frozen`.
+Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage>& frozen);
 
 // Whether this version knows enough to open the store so.
 Status check_features(const Superblock& superblock, OpenMode mode);

@@ -143,6 +143,23 @@ Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info
   return pair;
 }
 
+std::vector<FixedRegion> fixed_regions(const Superblock& superblock) {
+  const uint64_t unit = superblock.cluster_bytes / kBlockBytes;
+  std::vector<FixedRegion> regions;
+  for (const uint64_t offset : kSuperblockOffset) {
+    regions.push_back({"superblock", offset / superblock.cluster_bytes, 1});
+  }
+  regions.push_back(
+      {"journal", superblock.journal_first_block / unit, superblock.journal_blocks / unit});
+  for (unsigned i = 0; i < superblock.metadata_run_count; ++i) {
+    const MetadataRun& run = superblock.metadata_runs[i];
+    for (const uint64_t first_block : {run.first_block[0], run.first_block[1]}) {
+      regions.push_back({"metadata region", first_block / unit, run.page_count / unit});
+    }
+  }
+  return regions;
+}
+
 Status write_superblock(Channel& channel, const DeviceInfo& info, Superblock& superblock) {
   superblock.crc = superblock_crc(superblock);
   AlignedBuffer bytes(kBlockBytes);

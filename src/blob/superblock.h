@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace basalt::blob {
 
@@ -29,6 +30,13 @@ struct SuperblockPair {
 // A superblock whose generation is not the one before the newest is not usable: it is left from an earlier
 // flip, and what it needs may be gone.
 Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info);
+
+// Clusters that are neither free nor any blob's.
+struct FixedRegion {
+  const char* name;
+  uint64_t first_cluster, count;
+};
+std::vector<FixedRegion> fixed_regions(const Superblock& superblock);
 
 // Writes `superblock` (its checksum is filled in) durably to the slot of its generation.
 Status write_superblock(Channel& channel, const DeviceInfo& info, Superblock& superblock);

@@ -31,7 +31,8 @@ void Transaction::append(uint8_t op, std::initializer_list<uint64_t> numbers, st
   const auto kind = static_cast<OpCode>(op);
   const bool has_key = kind == OpCode::set_attribute || kind == OpCode::erase_attribute ||
                        kind == OpCode::catalog_put || kind == OpCode::catalog_erase;
-  const bool has_value = kind == OpCode::set_attribute || kind == OpCode::catalog_put;
+  const bool has_value =
+      kind == OpCode::set_attribute || kind == OpCode::catalog_put || kind == OpCode::set_checksums;
   if (a.size() > kMaxKeyBytes || b.size() > kMaxValueBytes) oversized_ = true;
   if (has_key) put_text(bytes_, a.substr(0, kMaxKeyBytes + 1));
   if (has_value) put_text(bytes_, b.substr(0, kMaxValueBytes + 1));
@@ -44,7 +45,9 @@ void Transaction::append(uint8_t op, std::initializer_list<uint64_t> numbers, st
 }
 
 void Transaction::create_blob(BlobId id, const BlobOptions& options) {
-  const uint64_t flags = options.provisioning == BlobOptions::Provisioning::thick ? 1 : 0;
+  const uint64_t flags =
+      (options.provisioning == BlobOptions::Provisioning::thick ? uint64_t{kBlobThick} : 0) |
+      (options.checksums ? uint64_t{kBlobChecksums} : 0);
   append(code(OpCode::create_blob), {id.value, flags, options.parent.value});
 }
 void Transaction::delete_blob(BlobId id) { append(code(OpCode::delete_blob), {id.value}); }
@@ -78,6 +81,9 @@ void Transaction::set_state(BlobId id, BlockRange range, ExtentState state) {
 }
 void Transaction::grow_clusters(uint64_t cluster_count) {
   append(code(OpCode::grow_clusters), {cluster_count});
+}
+void Transaction::set_checksums(BlobId id, uint64_t first, std::string_view checksums) {
+  append(code(OpCode::set_checksums), {id.value, first}, {}, checksums);
 }
 
 }  // namespace basalt::blob

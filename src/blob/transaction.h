@@ -23,7 +23,9 @@ inline constexpr size_t kMaxValueBytes = 512;  // of a catalog value or an attri
 
 struct BlobOptions {
   enum class Provisioning : uint8_t { thin, thick } provisioning = Provisioning::thin;
-  BlobId parent;  // snapshots and clones; zero: none
+  BlobId parent{};  // snapshots and clones; zero: none
+  // Every block gets a checksum, verified when it is read; for stores formatted with data_checksums.
+  bool checksums = false;
 };
 
 class Transaction {
@@ -52,6 +54,8 @@ class Transaction {
   void unmap(BlobId id, BlockRange range);
   void set_state(BlobId id, BlockRange range, ExtentState state);
   void grow_clusters(uint64_t cluster_count);
+  // Of the blocks from `first` on, le32 each; they lie in one group.
+  void set_checksums(BlobId id, uint64_t first, std::string_view checksums);
 
   // The journal record is written only after a flush of all data written before apply().
   void require_data_flush() { needs_data_flush_ = true; }

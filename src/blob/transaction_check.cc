@@ -17,6 +17,8 @@ namespace {
 
 constexpr uint64_t kExtentCellBytes = 48;  // of an extent in its leaf: offset, lengths, key, value
 constexpr uint64_t kSpaceCellBytes = 24;
+constexpr uint64_t kChecksumCellBytes = 2 + 4 + 17 + kChecksumGroupBlocks * sizeof(le32);
+constexpr uint64_t kChecksumCellsPerLeaf = Node::kCapacity / kChecksumCellBytes;
 
 std::string name_of(BlobId id) { return "blob " + std::to_string(id.value); }
 
@@ -54,6 +56,7 @@ class State::Checker {
   // A blob as this transaction has left it so far.
   struct View {
     bool exists = false;
+    bool checksums = false;
     RangeSet mapped, unmapped;
   };
 
@@ -63,11 +66,12 @@ class State::Checker {
   }
   Result<View*> view(BlobId id);
   Status require(BlobId id);
-  Status check_create(BlobId id);
+  Status check_create(BlobId id, uint64_t flags);
   Status check_delete(BlobId id);
   Status check_map(BlobId id, const Extent& extent);
   Status check_unmap(BlobId id, BlockRange range);
   Status check_set_state(BlobId id, BlockRange range);
+  Status check_set_checksums(BlobId id, uint64_t first, std::string_view checksums);
 
   State& state_;
   Footprint footprint_;
@@ -81,6 +85,7 @@ Result<State::Checker::View*> State::Checker::view(BlobId id) {
     const auto record = state_.record(id);
     if (!record && record.error().code() != StatusCode::not_found) return error(record.error());
     at->second.exists = record.has_value();
+    at->second.checksums = record && (record->flags & kBlobChecksums) != 0;
   }
   return &at->second;
 }
@@ -90,14 +95,19 @@ Status State::Checker::require(BlobId id) {
   return blob->exists ? Status() : missing(id);
 }
 
-Status State::Checker::check_create(BlobId id) {
+Status State::Checker::check_create(BlobId id, uint64_t flags) {
   if (id.value < kFirstBlobId || id.value > kMaxBlobId) {
     return Status(StatusCode::invalid_argument, name_of(id) + ": not an id a blob can have");
+  }
+  if ((flags & kBlobChecksums) != 0 && !state_.data_checksums) {
+    return Status(StatusCode::invalid_argument,
+                  name_of(id) + ": the store was formatted without data_checksums");
   }
   BASALT_TRY_ASSIGN(View * blob, view(id));
   if (blob->exists) return Status(StatusCode::already_exists, name_of(id) + " exists already");
   // Blocks of a blob of that id deleted earlier in this transaction stay in `unmapped`.
   blob->exists = true;
+  blob->checksums = (flags & kBlobChecksums) != 0;
   touch(2, 80);
   return {};
 }
@@ -114,6 +124,13 @@ Status State::Checker::check_delete(BlobId id) {
                   name_of(id) + " still has " + std::to_string(left) + " extents; at most " +
                       std::to_string(kMaxExtentsPerFree) + " are freed by one transaction");
   }
+  BASALT_TRY_ASSIGN(const auto groups, state_.checksum_groups(id, {0, kMaxBlobBlocks}));
+  if (groups.size() > kMaxChecksumGroupsPerFree) {
+    return Status(StatusCode::too_large,
+                  name_of(id) + " still has " + std::to_string(groups.size()) +
+                      " groups of checksums; at most " + std::to_string(kMaxChecksumGroupsPerFree) +
+                      " are freed by one transaction");
+  }
   uint64_t attributes = 0;
   Tree::Cursor cursor(state_.objects());
   BASALT_TRY(cursor.seek(object_key(id, ObjectKind::attribute)));
@@ -121,7 +138,7 @@ Status State::Checker::check_delete(BlobId id) {
        cursor.valid() && cursor.key().starts_with(prefix); ++attributes) {
     BASALT_TRY(cursor.next());
   }
-  const Footprint freed = footprint_of_unmap(left);
+  const Footprint freed = footprint_of_unmap(left, groups.size());
   touch(freed.places + attributes + 4, freed.new_bytes);
   blob->exists = false;
   blob->mapped = {};
@@ -163,7 +180,12 @@ Status State::Checker::check_unmap(BlobId id, BlockRange range) {
   BASALT_TRY_ASSIGN(View * blob, view(id));
   if (!blob->exists) return missing(id);
   BASALT_TRY_ASSIGN(const auto present, state_.extents(id, range));
-  const Footprint freed = footprint_of_unmap(present.size());
+  uint64_t groups = 0;
+  if (blob->checksums) {
+    BASALT_TRY_ASSIGN(const auto found, state_.checksum_groups(id, range));
+    groups = found.size();
+  }
+  const Footprint freed = footprint_of_unmap(present.size(), groups);
   touch(freed.places, freed.new_bytes);
   blob->mapped.remove(range.first, range.count);
   blob->unmapped.add(range.first, range.count);
@@ -178,6 +200,22 @@ Status State::Checker::check_set_state(BlobId id, BlockRange range) {
   return {};
 }
 
+Status State::Checker::check_set_checksums(BlobId id, uint64_t first, std::string_view checksums) {
+  if (!is_checksum_run(first, checksums)) {
+    return Status(StatusCode::invalid_argument,
+                  name_of(id) + ": " + std::to_string(checksums.size()) +
+                      " bytes of checksums from block " + std::to_string(first) +
+                      " on are not those of one group");
+  }
+  BASALT_TRY_ASSIGN(const View* blob, view(id));
+  if (!blob->exists) return missing(id);
+  if (!blob->checksums) {
+    return Status(StatusCode::invalid_argument, name_of(id) + " was created without checksums");
+  }
+  touch(2, kChecksumCellBytes);
+  return {};
+}
+
 Status State::Checker::check_one(OpCode op, OperationReader& in) {
   if (op == OpCode::catalog_put || op == OpCode::catalog_erase) {
     const std::string_view key = in.text(kMaxKeyBytes);
@@ -187,10 +225,11 @@ Status State::Checker::check_one(OpCode op, OperationReader& in) {
   }
   const BlobId id{in.number()};
   switch (op) {
-    case OpCode::create_blob:
+    case OpCode::create_blob: {
+      const uint64_t flags = in.number();
       in.number();
-      in.number();
-      return check_create(id);
+      return check_create(id, flags);
+    }
     case OpCode::delete_blob: return check_delete(id);
     case OpCode::set_size:
       in.number();
@@ -230,6 +269,11 @@ Status State::Checker::check_one(OpCode op, OperationReader& in) {
                    : Status(StatusCode::invalid_argument,
                             "a store cannot shrink to " + std::to_string(id.value) + " clusters");
     }
+    case OpCode::set_checksums: {
+      const uint64_t first = in.number();
+      const std::string_view checksums = in.text(kMaxValueBytes);
+      return check_set_checksums(id, first, checksums);
+    }
     case OpCode::catalog_put:
     case OpCode::catalog_erase: break;
   }
@@ -250,8 +294,10 @@ Result<Footprint> State::check(std::span<const std::byte> operations) {
 }
 
 // Each freed run may lie between two others of the space tree; the extents themselves are neighbours.
-Footprint State::footprint_of_unmap(uint64_t extents) {
-  return {6 + extents / 4 + 3 * extents, 2 * kExtentCellBytes + extents * kSpaceCellBytes};
+// So are the groups of checksums, a few to a leaf, of which a split may have left half.
+Footprint State::footprint_of_unmap(uint64_t extents, uint64_t groups) {
+  const uint64_t leaves = groups == 0 ? 0 : 2 + 2 * groups / kChecksumCellsPerLeaf;
+  return {6 + extents / 4 + 3 * extents + leaves, 2 * kExtentCellBytes + extents * kSpaceCellBytes};
 }
 
 // A page is copied once per checkpoint, so no more than are in use can be; a node splits when it has been

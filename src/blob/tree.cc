@@ -17,6 +17,25 @@ Result<std::optional<std::string>> Tree::get(std::string_view key) {
   return std::optional<std::string>(frame->node().value(i));
 }
 
+Result<std::optional<std::string>> Tree::pages_from(std::string_view key,
+                                                    std::vector<PageRef>& pages) {
+  std::optional<std::string> next;
+  if (root.page == kNoPage) return next;
+  bool begins_here = key.empty();
+  if (begins_here) pages.push_back(root);
+  BASALT_TRY_ASSIGN(Frame * frame, pages_.get(root, id_));
+  while (frame->node().level() > 0) {
+    const Node node = frame->node();
+    const unsigned i = node.child_index(key);
+    if (i + 1 < node.count()) next.emplace(node.key(i + 1));
+    if (i > 0) begins_here = node.key(i) == key;
+    const PageRef child = node.child(i);
+    if (begins_here) pages.push_back(child);
+    BASALT_TRY_ASSIGN(frame, pages_.get(child, id_));
+  }
+  return next;
+}
+
 Status Tree::writable_path(std::string_view key, std::vector<Step>& path) {
   Frame* frame = nullptr;
   if (root.page == kNoPage) {

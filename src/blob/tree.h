@@ -28,6 +28,10 @@ class Tree {
   // Whether the key was there.
   Result<bool> erase(std::string_view key);
 
+  // Adds the pages on the way to `key`'s leaf that hold nothing below `key`, and says where the next leaf
+  // begins; nothing when there is none. From "" on through all of these each page comes up once.
+  Result<std::optional<std::string>> pages_from(std::string_view key, std::vector<PageRef>& pages);
+
   // A position in the tree; invalid after any change.
   class Cursor {
    public:

@@ -146,6 +146,10 @@ class RepairTest : public StoreFixture {
     const char* const names[] = {"objects tree", "catalog", "tree of free space"};
     return names[header.tree];
   }
+  // Whether what the page says follows from other pages.
+  bool is_derived(uint64_t page) const {
+    return structure_of(page) == "page map" || structure_of(page) == "tree of free space";
+  }
   std::string page_repair(uint64_t page, unsigned copy) const {
     return damage_text(page, copy) + "; rewrote its 4096 B of the " + structure_of(page) +
            " from copy " + std::to_string(1 - copy) + " (block " +

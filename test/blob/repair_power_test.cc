@@ -47,6 +47,50 @@ TEST_P(RepairPowerTest, ACutAtEveryCommandIsFinishedByTheNextRepair) {
   }
 }
 
+// The page map and the free space, lost altogether: until they are made anew the store may not open, but the next
+// repair always makes it do so.
+TEST_P(RepairPowerTest, ACutAtEveryCommandOfARebuild) {
+  use(image_);
+  for (const uint64_t page : pages_) {
+    if (!is_derived(page)) continue;
+    corrupt(place(page, 0));
+    corrupt(place(page, 1));
+  }
+  const sim::SimImage damaged = disk_->image();
+  ASSERT_EQ(repair().problems, Sentences{});
+  const uint64_t commands = disk_->counters().media_commands;
+  EXPECT_GE(commands, 6u);
+  unsigned finished = 0;
+  for (uint64_t cut = 1; cut <= commands; ++cut) {
+    use(damaged);
+    disk_->cut_after(cut);
+    (void)check_store(*context_, *device_, {.mode = CheckMode::repair});
+    disk_->power_cut();
+    const auto at_the_cut = disk_;
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      SCOPED_TRACE("cut after " + std::to_string(cut) + " of " + std::to_string(commands) +
+                   ", survivor " + std::to_string(seed));
+      use(at_the_cut->surviving_image(seed));
+      if (const auto content = content_after_opening()) {
+        ASSERT_EQ(*content, content_);
+        ++finished;
+      }
+      // With one superblock written, that one serves; the next opening takes care of the other.
+      const StoreReport report = repair();
+      ASSERT_TRUE(report.problems.empty() || !report.notes.empty()) << report.problems[0];
+      const auto content = content_after_opening();
+      ASSERT_TRUE(content) << content.error().to_string();
+      ASSERT_EQ(*content, content_);
+      open();
+      close();
+      expect_untouched_by_check();
+      ASSERT_EQ(*content_after_opening(), content_);
+      if (HasFailure()) return;
+    }
+  }
+  EXPECT_GT(finished, 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Fua, RepairPowerTest, testing::Bool());
 
 // ---- A store that crashed
@@ -155,6 +199,42 @@ TEST_F(CrashedRepairTest, ARepairNeverChangesWhatOpeningFinds) {
     }
   }
   EXPECT_GT(different, 10u);
+}
+
+// Neither superblock's page map can be read any more: what is made anew is what opening would have found.
+TEST_F(CrashedRepairTest, ARebuildFindsWhatOpeningWouldHave) {
+  use(image_);
+  work();
+  const uint64_t commands = disk_->counters().media_commands;
+  unsigned rebuilt = 0, from_the_journal = 0;
+  for (uint64_t cut = 1; cut <= commands; ++cut) {
+    SCOPED_TRACE("cut " + std::to_string(cut));
+    use(image_);
+    disk_->cut_after(cut);
+    work();
+    disk_->power_cut();
+    use(disk_->surviving_image(cut));
+    if (!usable(0) && !usable(1)) continue;
+    const Found before = look();
+    for (unsigned slot = 0; slot < 2; ++slot) {
+      if (!usable(slot)) continue;
+      const uint64_t page = superblock(slot).page_map.page;
+      for (unsigned copy = 0; copy < 2; ++copy) corrupt(place(page, copy));
+      from_the_journal += superblock(slot).transaction_sequence < before.last.value;
+    }
+    ASSERT_FALSE(content_after_opening().has_value());
+    ASSERT_EQ(repair().problems, Sentences{});
+    expect_untouched_by_check();
+    ASSERT_TRUE(look() == before);
+    ++rebuilt;
+    open();
+    ASSERT_EQ(*content_of(*store_), before.content);
+    close();
+    expect_sound();
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(rebuilt, 10u);
+  EXPECT_GT(from_the_journal, 5u);
 }
 
 TEST_F(CrashedRepairTest, ACutAtEveryCommandChangesNothingEither) {

@@ -242,8 +242,8 @@ TEST_F(SuperblockTest, FeatureClassesAreRespected) {
   close();
 
   // Also what this format reserves and does not implement yet.
-  for (const uint64_t feature :
-       {uint64_t{kFeatureSharedExtents}, uint64_t{kFeatureDataChecksums}, uint64_t{1} << 40}) {
+  for (const uint64_t feature : {uint64_t{kFeatureSharedExtents},
+                                 kFeatureDataChecksums | uint64_t{1} << 2, uint64_t{1} << 40}) {
     set([&](Superblock& sb) { sb.incompatible_features = feature; });
     for (const OpenMode mode : {OpenMode::read_only, OpenMode::read_write}) {
       auto store = try_open(mode);

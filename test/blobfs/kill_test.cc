@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 namespace basalt {
@@ -90,6 +91,7 @@ TEST_F(KillTest, FlushToTheDeviceSurvivesWithoutSharedMemory) {
         },
         options));
     mount(options);
+    EXPECT_FALSE(has_note("power loss"));
     const auto found = read_file("/f");
     ASSERT_GE(found.size(), 100000u);
     EXPECT_TRUE(std::ranges::equal(std::span(found).first(100000), pattern(100000, 1)));
@@ -97,6 +99,47 @@ TEST_F(KillTest, FlushToTheDeviceSurvivesWithoutSharedMemory) {
     unmount();
     expect_clean();
   }
+}
+
+// Killed between making its tail and taking the store over, a mount leaves a file that nothing names.
+TEST_F(KillTest, MountsThatNeverTookOverLeaveNoTails) {
+  for (const bool keeps_bytes : {false, true}) {
+    make();
+    if (keeps_bytes) {
+      ASSERT_TRUE(in_child([&] {
+        const auto file = create("/f", FileKind::log);
+        ASSERT_OK(file->append(pattern(5000, 1)));
+        ASSERT_OK(file->flush());
+        die();
+      }));
+    }
+    kill_at_write(1);
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(in_child([] {}));
+    kill_at_write(0);
+    EXPECT_EQ(tail_files().size(), keeps_bytes ? 4u : 3u);
+    mount();
+    EXPECT_EQ(tail_files().size(), 1u);
+    if (keeps_bytes) {
+      EXPECT_EQ(read_file("/f"), pattern(5000, 1));
+    }
+    unmount();
+    EXPECT_TRUE(tail_files().empty());
+    expect_clean();
+  }
+}
+
+// What a living mount of a copy of this store keeps is not touched.
+TEST_F(KillTest, ALivingTailIsNotTakenForAnAbandonedOne) {
+  make();
+  mount();
+  const auto living = tail_files();
+  ASSERT_EQ(living.size(), 1u);
+  MemoryDisk copy;
+  std::memcpy(copy.contents(), disk_->contents(), disk_->options().bytes);
+  auto other = FileSystem::mount(*context_, copy.open(), {});
+  ASSERT_TRUE(other.has_value()) << other.error().to_string();
+  EXPECT_TRUE(std::filesystem::exists(living[0]));
+  EXPECT_OK((*other)->unmount());
 }
 
 TEST_F(KillTest, AnotherBootReplaysNothing) {

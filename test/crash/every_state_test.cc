@@ -37,6 +37,7 @@ MachineOptions options_for(unsigned disk) {
   options.disk.native_fua = disk == 2;
   options.disk.max_delay_polls = 1;
   options.format.journal_bytes = uint64_t{1} << 20;
+  options.format.data_checksums = disk == 2;
   options.mount.tail_bytes = uint64_t{1} << 20;
   return options;
 }

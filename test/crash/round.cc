@@ -230,6 +230,7 @@ MachineOptions machine_options(uint64_t seed) {
   if (random.chance(20)) options.disk.max_transfer_blocks = 65536 / options.disk.block_bytes;
   options.format.journal_bytes = uint64_t{1} << 20;
   options.format.cluster_bytes = random.chance(50) ? 65536 : 16384;
+  options.format.data_checksums = seed % 2 == 0;
   options.mount.cache_bytes = random.chance(30) ? 0 : uint64_t{1} << 20;
   options.mount.metadata_cache_bytes = random.chance(30) ? 256 << 10 : 4 << 20;
   options.mount.discard = random.chance(30);

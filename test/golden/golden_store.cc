@@ -23,10 +23,13 @@ constexpr GoldenFile kFiles[] = {
 };
 constexpr const char* kDirectories[] = {"/db", "/db/lost", "/other", "/other/deeper"};
 constexpr GoldenImage kImages[] = {
-    {"v1-closed-512", 512, false},
-    {"v1-closed-4096", 4096, false},
-    {"v1-crashed-512", 512, true},
-    {"v1-crashed-4096", 4096, true},
+    {"v1-closed-512", 512, End::closed},
+    {"v1-closed-4096", 4096, End::closed},
+    {"v1-crashed-512", 512, End::crashed},
+    {"v1-crashed-4096", 4096, End::crashed},
+    {"v1-killed-512", 512, End::killed},
+    {"v1-checksums-closed-4096", 4096, End::closed, true},
+    {"v1-checksums-killed-512", 512, End::killed, true},
 };
 
 }  // namespace

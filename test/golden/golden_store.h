@@ -26,12 +26,19 @@ struct GoldenFile {
 std::span<const GoldenFile> files();
 std::span<const char* const> directories();
 
+// How the last mount of an image ended.
+enum class End : uint8_t {
+  closed,
+  crashed,  // after the last sync: the journal and the open log are to be recovered
+  killed,   // after the last flush: the shared-memory tail, images/<name>.tail, is to be replayed
+};
+
 // One image: made once by the format version it names, never again.
 struct GoldenImage {
   const char* name;  // images/<name>
   uint32_t block_bytes;
-  bool
-      crashed;  // its process died after the last sync: the journal and the open log are to be recovered
+  End end;
+  bool data_checksums = false;
   friend std::ostream& operator<<(std::ostream& out, const GoldenImage& image) {
     return out << image.name;
   }

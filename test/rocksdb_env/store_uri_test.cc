@@ -24,10 +24,11 @@ std::string complaint(std::string_view text) {
 TEST(StoreUri, TakesItsKeysAndLeavesTheDevices) {
   const StoreUri uri = parse(
       "basalt://file:/tmp/s.img?create=8G&size=16G&cache=256M&metadata_cache=32M&tail=8M"
-      "&atomic=4096&flush=device&discard=1&discard_rate=64M&force=1");
+      "&atomic=4096&flush=device&discard=1&discard_rate=64M&scrub_rate=10M&checksums=1&force=1");
   EXPECT_EQ(uri.device_text(), "file:/tmp/s.img?size=16G");
   EXPECT_EQ(uri.create_bytes, uint64_t{8} << 30);
   EXPECT_TRUE(uri.force);
+  EXPECT_TRUE(uri.checksums);
   const MountOptions options = uri.mount_options();
   EXPECT_EQ(options.mode, OpenMode::read_write);
   EXPECT_EQ(options.cache_bytes, uint64_t{256} << 20);
@@ -37,6 +38,7 @@ TEST(StoreUri, TakesItsKeysAndLeavesTheDevices) {
   EXPECT_EQ(options.flush_to, MountOptions::FlushTo::device);
   EXPECT_TRUE(options.discard);
   EXPECT_EQ(options.discard_bytes_per_second, uint64_t{64} << 20);
+  EXPECT_EQ(options.scrub_bytes_per_second, uint64_t{10} << 20);
 }
 
 TEST(StoreUri, SaysNothingTakesTheDefaults) {
@@ -74,6 +76,7 @@ TEST(StoreUri, RefusesWhatMakesNoSense) {
   EXPECT_NE(complaint("basalt://ram:64M?create=1G&readonly=1").find("readonly=1"),
             std::string::npos);
   EXPECT_NE(complaint("basalt://ram:64M?force=1").find("create="), std::string::npos);
+  EXPECT_NE(complaint("basalt://ram:64M?checksums=1").find("create="), std::string::npos);
   EXPECT_NE(complaint("basalt://ram:64M?atomic=8G").find("atomic"), std::string::npos);
   complaint("basalt://");
   complaint("basalt://?cache=1M");
@@ -84,9 +87,10 @@ TEST(StoreUri, SharesAMountOnlyOnItsTerms) {
   const MountOptions mounted = parse("ram:64M?cache=1M&discard=1").mount_options();
   EXPECT_TRUE(parse("ram:64M").check_shares(mounted).ok());
   EXPECT_TRUE(parse("ram:64M?cache=1M&create=1G").check_shares(mounted).ok());
-  for (const char* other : {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0",
-                            "ram:64M?discard_rate=1M", "ram:64M?flush=device", "ram:64M?tail=1M",
-                            "ram:64M?atomic=4096", "ram:64M?metadata_cache=1M"}) {
+  for (const char* other :
+       {"ram:64M?cache=2M", "ram:64M?readonly=1", "ram:64M?discard=0", "ram:64M?discard_rate=1M",
+        "ram:64M?scrub_rate=1M", "ram:64M?flush=device", "ram:64M?tail=1M", "ram:64M?atomic=4096",
+        "ram:64M?metadata_cache=1M"}) {
     EXPECT_EQ(parse(other).check_shares(mounted).code(), StatusCode::invalid_argument) << other;
   }
 }

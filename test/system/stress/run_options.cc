@@ -22,6 +22,7 @@ constexpr const char* kHelp =
     "  --directory D    keeps store and expected state there and goes on with what it finds\n"
     "  --file F         the store, if not D/store.img\n"
     "  --size 1G        of the store, when it is made\n"
+    "  --checksums 0    of data are left out, when it is made\n"
     "  --families N, --keys N, --threads N   column families, keys in each, threads per child\n"
     "  --kill-after A-B seconds until a child is killed (default 2-8; a third of them much "
     "earlier)\n"
@@ -62,6 +63,8 @@ void set(RunOptions& options, const std::string& name, const std::string& value)
     options.file = value;
   } else if (name == "--size") {
     options.size = value;
+  } else if (name == "--checksums") {
+    options.checksums = value == "1";
   } else if (name == "--families") {
     options.family_count = static_cast<uint32_t>(std::stoul(value));
   } else if (name == "--keys") {
@@ -103,6 +106,7 @@ std::vector<std::string> RunOptions::arguments() const {
   add("--directory", directory, !directory.empty());
   add("--file", file, !file.empty());
   add("--size", size, size != normal.size);
+  add("--checksums", "0", !checksums);
   add("--families", std::to_string(family_count), family_count != normal.family_count);
   add("--keys", std::to_string(key_count), key_count != normal.key_count);
   add("--threads", std::to_string(threads), threads != normal.threads);

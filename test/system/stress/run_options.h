@@ -23,6 +23,7 @@ struct RunOptions {
   std::string directory;      // of the expected state and the store; empty: a temporary one
   std::string file;           // the store, if it is to be elsewhere (a block device)
   std::string size = "1G";    // of the store, when it is made
+  bool checksums = true;      // of data, likewise
   uint32_t family_count = 3;  // column families
   uint32_t key_count = 4000;  // per family
   unsigned threads = 4;       // per child
@@ -43,7 +44,8 @@ struct RunOptions {
   std::string root() const { return plain ? directory + "/plain" : "/stress"; }
   // `more`: further keys of the URI, "&cache=0".
   std::string uri(const std::string& more) const {
-    return "basalt://file:" + store_file() + "?create=" + size + more;
+    return "basalt://file:" + store_file() + "?create=" + size + (checksums ? "&checksums=1" : "") +
+           more;
   }
   // The options that differ from the defaults, without the program's name.
   std::vector<std::string> arguments() const;

@@ -45,6 +45,7 @@ std::string choose_mount(Chooser& chooser) {
   keys += std::string("&tail=") + chooser.pick("tail", {"1M", "4M", "32M"});
   keys += std::string("&metadata_cache=") + chooser.pick("metadata_cache", {"1M", "64M"});
   if (chooser.flip("flush_to_device", 20)) keys += "&flush=device";
+  if (chooser.flip("scrub", 30)) keys += "&scrub_rate=20M";
   return keys;
 }
 
