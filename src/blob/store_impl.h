@@ -14,12 +14,13 @@
 #include "blob/state.h"
 #include "blob/superblock.h"
 
+#include <atomic>
 #include <deque>
 #include <unordered_map>
 
 namespace basalt::blob {
 
-struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
+struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, DeviceListener {
   Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb);
   ~Impl() override;
 
@@ -48,8 +49,12 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   void discard_released();
   Status health();
   void poison(const Status& status);  // meta held
+  Status check_device();              // device_removed if judge() says so of everything
 
+  // DeviceListener
+  void on_event(Device&, DeviceEvent event) override;
   // Journal::Hooks
+  StatusCode judge(StatusCode code) override;
   void on_durable(Ticket ticket) override;
   Status make_room() override { return checkpoint(); }
   void on_failure(const Status& status) override;
@@ -73,6 +78,9 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   Status failure;
   bool closing = false;
   bool owner_recorded = false;  // our open id is in the newest superblock
+  // The device has been away, if only for a moment: what its cache held may be gone. Whatever the answers of a
+  // device that has returned, nothing becomes durable any more. Set for good.
+  std::atomic<bool> device_lost{false};
 
   struct Freed {
     Ticket ticket;
