@@ -165,7 +165,10 @@ TEST_F(SimDeviceTest, ATimedOutCommandCompletesLate) {
     io.done = [](Io& finished) { *static_cast<bool*>(finished.user) = true; };
     channel_->submit(io);
     unsigned polls = 0;
-    for (; !done; ++polls) channel_->poll();
+    while (!done) {
+      channel_->poll();
+      ++polls;
+    }
     EXPECT_EQ(io.status, expected);
     return polls;
   };
