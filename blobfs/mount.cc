@@ -291,8 +291,9 @@ Status FileSystemImpl::unmount() {
   }
   mounted_.store(false);
   const Status status = store_->close();
-  // Closed cleanly, nothing is kept that is not on the device; else it stays for the next mount.
-  if (status.ok() && tail_) tail_->remove();
+  // Closed cleanly, nothing is kept that is not on the device; else it stays for the next mount. Unless the
+  // device was away: kept transactions may speak of bytes that went with its cache.
+  if (tail_ && (status.ok() || store_->device_was_away())) tail_->remove();
   store_->set_keeper(nullptr);
   return status;
 }

@@ -282,6 +282,7 @@ Status truncate_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t le
   const uint64_t old_size = inode.size.load();
   inode.size.store(length, std::memory_order_release);
   inode.written = length;
+  inode.allocated_known = false;  // the end may lie in a hole now
   inode.publish_tail();
   invalidate_pages(core, inode, length, old_size - length);
   const Status status = record_table(core, inode, TrimSpace::yes);

@@ -57,6 +57,7 @@ Device& BlobStore::device() { return impl_->device; }
 bool BlobStore::has_data_checksums() const { return impl_->state.data_checksums; }
 ChannelPool& BlobStore::channels() { return impl_->pool; }
 Status BlobStore::health() { return impl_->health(); }
+bool BlobStore::device_was_away() const { return impl_->device_lost.load(); }
 
 Status BlobStore::Impl::health() {
   const MutexLock lock(meta);
@@ -75,6 +76,24 @@ void BlobStore::Impl::poison(const Status& status) {
 void BlobStore::Impl::on_failure(const Status& status) {
   const MutexLock lock(meta);
   poison(status);
+}
+
+// While the device is away nothing succeeds. So a flush that could miss what was lost was submitted after the
+// return, and completes after this.
+void BlobStore::Impl::on_event(Device&, DeviceEvent event) {
+  if (event == DeviceEvent::removed) device_lost.store(true);
+}
+
+StatusCode BlobStore::Impl::judge(StatusCode code) {
+  if (code == StatusCode::device_removed) device_lost.store(true);
+  if (device_lost.load() && !planted("absence_forgotten")) return StatusCode::device_removed;
+  return code;
+}
+
+Status BlobStore::Impl::check_device() {
+  if (judge(StatusCode::ok) == StatusCode::ok) return {};
+  return Status(StatusCode::device_removed,
+                device.info().uri + ": the device has been away; what it had not written is lost");
 }
 
 StoreSpace BlobStore::space() {
@@ -129,6 +148,7 @@ void BlobStore::set_keeper(TransactionKeeper* keeper) {
 Status BlobStore::Impl::make_metadata_room(std::span<const std::byte> operations, bool only_frees,
                                            MutexLock& lock) {
   const uint64_t reserve = only_frees ? 0 : std::max<uint64_t>(64, pages.page_count() / 8);
+  if (const Status there = check_device(); !there.ok()) poison(there);
   for (int checkpoints_made = 0;; ++checkpoints_made) {
     BASALT_TRY(failure);
     BASALT_TRY_ASSIGN(const Footprint footprint, state.check(operations));

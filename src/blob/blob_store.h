@@ -16,8 +16,8 @@
 // Threads: every member may be called from any thread. A Blob's data path (read, write) takes no lock
 // shared between blobs. Transactions are applied one after another in ticket order; callers that read
 // state to decide on a transaction keep others out by their own lock.
-// Failure: when a journal or checkpoint write fails, the store turns read-only for good and every
-// later apply() and wait_durable() reports the first error.
+// Failure: when a journal or checkpoint write fails, or the device has been away, the store turns read-only for
+// good and every later apply() and wait_durable() reports the first error.
 #pragma once
 
 #include <basalt/context.h>
@@ -195,6 +195,9 @@ class BlobStore {
   ChannelPool& channels();
   // ok, or why the store no longer accepts transactions.
   Status health();
+  // Whether the device has been away since the store was opened: what it had not made durable may be gone,
+  // although nobody's process or machine has died.
+  bool device_was_away() const;
 
   // ---- Transactions
   BlobId new_blob_id();

@@ -92,6 +92,7 @@ Status BlobStore::Impl::checkpoint() {
     if (!late) BASALT_TRY(write_pages(pages, pool, frozen));
     BASALT_TRY_ASSIGN(auto lease, pool.lease());
     if (!planted("superblock_before_flush")) BASALT_TRY(flush_device(*lease, "checkpoint"));
+    BASALT_TRY(check_device());
     BASALT_TRY(check_owner(*lease));
     BASALT_TRY(write_superblock(*lease, device.info(), next));
     if (late) BASALT_TRY(write_pages(pages, pool, frozen));

@@ -148,7 +148,7 @@ void BlobStore::transfer(Blob& blob, std::span<BlobRead> reads, Unwritten unwrit
         [&](uint64_t at, uint64_t bytes) { std::memset(memory(at), 0, bytes); });
     blob.map_lock_.unlock_shared();
   }
-  if (batch) (void)batch->run();
+  if (batch) (void)impl_->judge(batch->run());
   blob.gate_.leave(token);
 }
 
@@ -211,6 +211,7 @@ Status BlobStore::write_in_place(Blob& blob, uint64_t offset, std::span<const st
       while (next < later.size() && !batch.full()) batch.add(later[next++]);
       code = batch.run();
     }
+    code = impl_->judge(code);
     if (code != StatusCode::ok) {
       status = Status(code, "blob " + std::to_string(blob.id().value) + ": write of " +
                                 std::to_string(bytes.size()) + " B at " + std::to_string(offset) +
@@ -229,7 +230,7 @@ Status BlobStore::flush() {
   BASALT_TRY_ASSIGN(auto lease, impl_->pool.lease());
   Io io;
   io.op = Op::flush;
-  const StatusCode code = run(*lease, io);
+  const StatusCode code = impl_->judge(run(*lease, io));
   if (code == StatusCode::ok) return {};
   return Status(code, "flush of " + impl_->device.info().uri + ": " + std::string(to_string(code)));
 }

@@ -122,6 +122,7 @@ void Journal::drive_once(MutexLock& lock, Duration timeout) {
 // Moves the record in flight to its next phase as soon as its I/O is done.
 void Journal::step(MutexLock& lock) {
   if (outstanding_ > 0) return;
+  if (phase_ != Phase::idle) io_status_ = hooks_.judge(io_status_);
   if (phase_ != Phase::idle && io_status_ != StatusCode::ok) {
     const Status status(io_status_, "journal: write of the record at position " +
                                         std::to_string(cursor_.position) + ": " +

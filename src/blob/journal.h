@@ -47,6 +47,8 @@ class Journal {
     // The ring has no room: write a checkpoint (which makes all queued transactions durable).
     virtual Status make_room() = 0;
     virtual void on_failure(const Status& status) = 0;
+    // What a command's answer is worth; takes no lock. Called when a flush or a record's write has completed.
+    virtual StatusCode judge(StatusCode code) { return code; }
   };
 
   Journal(Context& context, Device& device, const Uuid& uuid, JournalGeometry geometry,

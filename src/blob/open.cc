@@ -64,9 +64,11 @@ BlobStore::Impl::Impl(Context& ctx, Device& dev, const StoreOptions& opts, const
   older_journal_position = sb.journal_position;
   checkpoint_task.run = [this] { (void)checkpoint(); };
   discard_task.run = [this] { discard_released(); };
+  device.add_listener(*this);
 }
 
 BlobStore::Impl::~Impl() {
+  device.remove_listener(*this);
   context.executor().cancel(checkpoint_task);
   context.executor().cancel(discard_task);
 }
@@ -94,6 +96,7 @@ Status BlobStore::Impl::replay(Channel& channel) {
 Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
   // What was accepted may still sit in a volatile cache; make it durable before building on it.
   if (!planted("recovery_not_flushed")) BASALT_TRY(flush_device(channel, "recovery"));
+  BASALT_TRY(check_device());
   if (!planted("epoch_kept")) superblock.epoch = superblock.epoch + 1;
   context.random().fill(identity.open_id);
   superblock.open_id = identity.open_id;

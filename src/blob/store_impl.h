@@ -20,7 +20,7 @@
 
 namespace basalt::blob {
 
-struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
+struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, DeviceListener {
   Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb);
   ~Impl() override;
 
@@ -54,8 +54,12 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   void discard_released();
   Status health();
   void poison(const Status& status);  // meta held
+  Status check_device();              // device_removed if judge() says so of everything
 
+  // DeviceListener
+  void on_event(Device&, DeviceEvent event) override;
   // Journal::Hooks
+  StatusCode judge(StatusCode code) override;
   void on_durable(Ticket ticket) override;
   Status make_room() override { return checkpoint(); }
   void on_failure(const Status& status) override;
@@ -81,6 +85,9 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper {
   bool owner_recorded = false;  // our open id is in the newest superblock
   // The last transaction that made written blocks unwritten: until it is durable, they are written after a crash.
   std::atomic<uint64_t> unwritten_ticket{0};
+  // The device has been away, if only for a moment: what its cache held may be gone. Whatever the answers of a
+  // device that has returned, nothing becomes durable any more. Set for good.
+  std::atomic<bool> device_lost{false};
 
   struct Freed {
     Ticket ticket;

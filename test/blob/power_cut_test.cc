@@ -9,7 +9,10 @@
 
 #include "blob/blob_store.h"
 #include "blob/format.h"
+#include "sim/replay.h"
+#include "sim/seeded_random.h"
 #include "sim/sim_device.h"
+#include "sim/step_clock.h"
 #include "sim/step_executor.h"
 
 #include <map>
@@ -43,6 +46,8 @@ class PowerCutTest : public testing::TestWithParam<uint64_t> {
   PowerCutTest() {
     ContextOptions options;
     options.log = &silence_;
+    options.clock = &clock_;
+    options.random = &store_random_;
     options.executor = &executor_;
     options.boot_id = "boot";
     context_ = std::move(*Context::create(options));
@@ -96,6 +101,8 @@ class PowerCutTest : public testing::TestWithParam<uint64_t> {
   void compare(const std::string& where);
 
   Silence silence_;
+  sim::StepClock clock_;
+  sim::SeededRandom store_random_{GetParam()};
   sim::StepExecutor executor_;
   std::unique_ptr<Context> context_;
   std::shared_ptr<sim::SimDisk> disk_;
@@ -281,6 +288,7 @@ void PowerCutTest::compare(const std::string& where) {
 }
 
 TEST_P(PowerCutTest, EverySurvivorIsAStateThatWas) {
+  SCOPED_TRACE(sim::replay_hint(GetParam()));
   format();
   ASSERT_TRUE(open(disk_).ok());
   history_[store_->last_ticket().value] = now_;
@@ -323,7 +331,7 @@ TEST_P(PowerCutTest, EverySurvivorIsAStateThatWas) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, PowerCutTest, testing::Range(uint64_t{1}, uint64_t{25}));
+INSTANTIATE_TEST_SUITE_P(Seeds, PowerCutTest, sim::seeds(24), sim::name_of_seed);
 
 // The harness would notice: on a disk that lies about flushes, a state that was durable is lost.
 TEST(PowerCutHarness, NoticesADiskThatIgnoresFlushes) {

@@ -79,16 +79,6 @@ bool lose_newest_superblock(sim::SimImage& image) {
 
 }  // namespace
 
-// Time passes by being asked for; the date stands still, so that states differ by what was done alone.
-class Explorer::Clock final : public basalt::Clock {
- public:
-  Duration now() override { return std::chrono::microseconds(++asked_); }
-  Duration wall_now() override { return std::chrono::hours(24 * 365 * 50); }
-
- private:
-  int64_t asked_ = 0;
-};
-
 class Explorer::Run {
  public:
   Run(Explorer& explorer, const ExplorerOptions& options, std::unordered_set<uint64_t>& seen)
@@ -147,6 +137,8 @@ class Explorer::Run {
   void look_at_moment(const sim::FrozenDisk& frozen, const TreeModel& now, Session* session) {
     const bool wanted = options_.only_command == 0 || options_.only_command == found_.commands;
     if (!wanted || !found_.problem.empty() || options_.states_per_moment == 0) return;
+    random_ =
+        sim::Random(options_.seed + (found_.commands << 32));  // whatever was looked at before
     const std::shared_ptr<TreeModel> model = now.clone();
     std::unordered_set<uint64_t> looked_at;
     unsigned number = 0;
@@ -244,8 +236,7 @@ class Explorer::Run {
 };
 
 Explorer::Explorer(const Scenario& scenario, const MachineOptions& options)
-    : scenario_(scenario), clock_(std::make_unique<Clock>()), options_(options) {
-  options_.clock = clock_.get();
+    : scenario_(scenario), options_(options) {
   options_.disk.size_bytes = scenario.disk_bytes;
   Machine machine(options_);
   const auto must = [](const Status& status) {

@@ -53,12 +53,10 @@ class Explorer {
   uint64_t count_commands(uint64_t seed);
 
  private:
-  class Clock;
   class Run;
   MachineOptions options_for(uint64_t seed) const;
 
   const Scenario& scenario_;
-  std::unique_ptr<Clock> clock_;
   MachineOptions options_;
   std::unique_ptr<sim::SimImage> store_;  // closed, with the scenario's directory
   uint64_t empty_bytes_ = 0;              // free in it once that is removed

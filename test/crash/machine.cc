@@ -45,25 +45,12 @@ class Machine::Log final : public LogSink {
   std::string text_;
 };
 
-class Machine::SeededRandom final : public RandomSource {
- public:
-  explicit SeededRandom(uint64_t seed) : random_(seed) {}
-  void fill(std::span<std::byte> out) override {
-    const MutexLock lock(mutex_);
-    for (std::byte& byte : out) byte = static_cast<std::byte>(random_.next());
-  }
-
- private:
-  Mutex mutex_;  // protects random_
-  sim::Random random_;
-};
-
 Machine::Machine(const MachineOptions& options)
     : options_(options),
       disk_(std::make_shared<sim::SimDisk>(options.disk)),
       base_dir_(make_base_dir()),
       log_(std::make_unique<Log>()),
-      random_(std::make_unique<SeededRandom>(options.seed)) {
+      random_(options.seed) {
   shared_memory_dir_ = make_shared_memory_dir();
   boot(false);
 }
@@ -90,8 +77,11 @@ void Machine::boot(bool same_boot_id) {
   std::snprintf(boot_id, sizeof(boot_id), "00000000-0000-4000-8000-%012u", boots_);
   ContextOptions options;
   options.log = log_.get();
-  options.random = random_.get();
+  options.random = &random_;
   options.clock = options_.clock;
+  if (options.clock == nullptr && options_.background == Background::stepped) {
+    options.clock = &clock_;
+  }
   if (options_.background == Background::stepped) options.executor = &executor_;
   options.boot_id = boot_id;
   options.shared_memory_dir = shared_memory_dir_;

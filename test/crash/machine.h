@@ -8,7 +8,8 @@
 //   real power cut) or still there (a stale tail, which must not be replayed);
 // - process death: the same boot id, the shared memory as it was at the moment of the cut, and everything
 //   the disk had executed.
-// With Background::stepped the run depends on the seed alone, as long as the test uses one thread.
+// With Background::stepped the run depends on the seed alone, as long as the test uses one thread. With
+// Background::thread and the scheduler's clock (base/sim_scheduler.h) it does so with many.
 #pragma once
 
 #include <basalt/context.h>
@@ -18,7 +19,9 @@
 #include <string>
 
 #include "crash/file_model.h"
+#include "sim/seeded_random.h"
 #include "sim/sim_disk.h"
+#include "sim/step_clock.h"
 #include "sim/step_executor.h"
 
 namespace basalt::crash {
@@ -32,7 +35,7 @@ struct MachineOptions {
       .cache_bytes = 1 << 20, .metadata_cache_bytes = 1 << 20, .tail_bytes = 2 << 20};
   Background background = Background::stepped;
   uint64_t seed = 1;
-  Clock* clock = nullptr;  // null: the system's
+  Clock* clock = nullptr;  // null: stepped, a StepClock; with a thread, the system's
 };
 
 class Machine {
@@ -72,7 +75,6 @@ class Machine {
 
  private:
   class Log;
-  class SeededRandom;
   void boot(bool same_boot_id);
   std::string make_shared_memory_dir();
 
@@ -85,7 +87,8 @@ class Machine {
   unsigned directories_ = 0;
   unsigned boots_ = 0;
   std::unique_ptr<Log> log_;
-  std::unique_ptr<SeededRandom> random_;
+  sim::SeededRandom random_;
+  sim::StepClock clock_;
   sim::StepExecutor executor_;
   std::unique_ptr<Context> context_;
   std::unique_ptr<FileSystem> fs_;

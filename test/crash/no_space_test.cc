@@ -7,7 +7,6 @@
 #include "crash/round.h"
 #include "crash/session.h"
 #include "crash/settings.h"
-#include "crash/workload.h"
 
 namespace basalt::crash {
 namespace {
@@ -131,6 +130,7 @@ TEST_P(NoSpace, FillDeleteAndFillAgainWithCrashesBetween) {
 
 // Names alone fill the metadata region: creating fails, removing everything still works.
 TEST_P(NoSpace, MetadataFullOfNames) {
+  SCOPED_TRACE(replay_hint(first_seed()));
   ASSERT_NO_FATAL_FAILURE(start(first_seed()));
   const std::string stem = "/s/" + std::string(200, 'n');
   for (unsigned i = 0;; ++i) {

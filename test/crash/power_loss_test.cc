@@ -1,9 +1,11 @@
 // Power loss and process death under random histories: after each crash the store must hold a state that
-// the contract in <basalt/file_system.h> allows, check clean, and lose no space. See round.h.
+// the contract in <basalt/file_system.h> allows, check clean, and lose no space. See round.h. A failing history
+// is shown shrunk (shrunk_round.h).
 #include <gtest/gtest.h>
 
 #include "crash/round.h"
 #include "crash/settings.h"
+#include "crash/shrunk_round.h"
 
 namespace basalt::crash {
 namespace {
@@ -12,7 +14,8 @@ void run_rounds(uint64_t count, RoundOptions options) {
   for (uint64_t i = 0; i < count; ++i) {
     options.seed = first_seed() + i;
     const RoundResult result = run_round(options);
-    ASSERT_TRUE(result.ok()) << replay_hint(options.seed) << "\n" << result.text();
+    ASSERT_TRUE(result.ok()) << replay_hint(options.seed) << "\n"
+                             << result.text() << shrunk_text(options, result);
   }
 }
 

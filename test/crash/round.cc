@@ -36,6 +36,7 @@ class Round {
     MachineOptions options = machine_options(options_.seed);
     options.clock = clock;
     options.disk.ignore_flush = options_.ignore_flush;
+    options.disk.trace = options_.trace;
     if (options_.threads > 1) {
       options.background = Background::thread;
       if (random_.chance(50)) options.disk.latency = std::chrono::microseconds(50);
@@ -43,6 +44,9 @@ class Round {
     return options;
   }
 
+  void trace(const std::string& line) {
+    if (options_.trace) options_.trace->add(line);
+  }
   bool problem(std::string what) {
     result_.problems.push_back(std::move(what));
     result_.history += "log since the last boot:\n" + machine_.log_text();
@@ -57,6 +61,7 @@ class Round {
     result_.history += status.ok() ? "crashed disk: " + path + "\n" : status.to_string() + "\n";
   }
   bool good(const Status& status, const std::string& what) {
+    trace(what + " = " + status.to_string());
     return status.ok() || problem(what + ": " + status.to_string());
   }
 
@@ -67,7 +72,14 @@ class Round {
       models_.push_back(std::make_unique<TreeModel>("/t" + std::to_string(i)));
       if (!good(machine_.fs().make_directory(models_[i]->root()), "mkdir")) return false;
     }
-    return good(machine_.fs().sync_all(), "sync_all");
+    if (!good(machine_.fs().sync_all(), "sync_all")) return false;
+    if (options_.drop_flushes) {
+      machine_.disk().inject({.ops = {Op::flush},
+                              .first = Lba{0},
+                              .block_count = BlockCount{machine_.disk().block_count()},
+                              .kind = sim::FaultKind::dropped});
+    }
+    return true;
   }
 
   // Histories until the crash.
@@ -81,19 +93,21 @@ class Round {
     }
     std::vector<std::unique_ptr<Session>> sessions;
     const auto disk = machine_.shared_disk();
+    const size_t first = result_.histories.size();
     for (const auto& model : models_) {
       sessions.push_back(std::make_unique<Session>(
           machine_.fs(), *model, [disk] { return disk->is_cut(); },
-          SessionOptions{.crash = crash_}));
+          SessionOptions{.crash = crash_, .trace = options_.trace.get()}));
+      result_.histories.push_back(next_history(*model, random_.next()));
     }
     if (sessions.size() == 1) {
-      run_history(*sessions[0], random_.next(), true);
+      run_history(*sessions[0], result_.histories[first]);
     } else {
       std::vector<Thread> threads;
-      for (const auto& session : sessions) {
-        const uint64_t seed = random_.next();
-        threads.emplace_back("history",
-                             [this, &session, seed] { run_history(*session, seed, false); });
+      for (size_t i = 0; i < sessions.size(); ++i) {
+        threads.emplace_back("history", [this, &sessions, first, i] {
+          run_history(*sessions[i], result_.histories[first + i]);
+        });
       }
       for (Thread& thread : threads) thread.join();
     }
@@ -111,13 +125,22 @@ class Round {
     if (!result_.ok()) result_.history += "log since the last boot:\n" + machine_.log_text();
   }
 
-  void run_history(Session& session, uint64_t seed, bool step_background) {
+  History next_history(const TreeModel& model, uint64_t seed) const {
+    if (options_.histories != nullptr) {
+      const size_t number = result_.histories.size();
+      return number < options_.histories->size() ? (*options_.histories)[number] : History{};
+    }
     sim::Random random(seed);
     WorkloadOptions options;
     options.sync_percent = random.chance(50) ? 12 : 3;
-    Workload workload(session, random.next(), options);
-    for (unsigned i = 0; i < options_.steps && workload.step(); ++i) {
-      if (step_background && random.chance(15)) machine_.step_background();
+    if (options_.threads == 1) options.background_percent = 15;
+    return make_history(model, random.next(), options_.steps, options);
+  }
+
+  void run_history(Session& session, const History& history) {
+    HistoryRunner runner(session, [this] { machine_.step_background(); });
+    for (const Operation& operation : history) {
+      if (!runner.run(operation)) return;
     }
   }
 
@@ -133,6 +156,7 @@ class Round {
       machine_.disk().cut_after(1 + random_.below(25));
       const Status status = machine_.mount();
       const bool cut = machine_.disk().is_cut();
+      trace("mount = " + status.to_string());
       result_.history += std::string(next == Crash::power_loss ? "power loss " : "process death ") +
                          (cut ? "during recovery: " + status.to_string() : "after recovery") + "\n";
       if (!status.ok() && !cut)

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "base/crc32c.h"
 #include "crash/pattern.h"
 
 namespace basalt::crash {
@@ -24,6 +25,7 @@ Session::Session(FileSystem& fs, TreeModel& model, std::function<bool()> is_cut,
     : fs_(fs), model_(model), is_cut_(std::move(is_cut)), options_(options) {}
 
 void Session::note(std::string what) {
+  if (options_.trace != nullptr) options_.trace->add(model_.root() + ": " + what);
   if (recent_.size() == kRecentOperations) recent_.erase(recent_.begin());
   recent_.push_back(std::move(what));
 }
@@ -38,9 +40,11 @@ bool Session::succeeded(const Status& status, const std::string& what) {
   // What returns after the power has gone is a promise all the same. What returns after the process is
   // dead was never heard by anybody.
   const bool cut = is_cut_();
+  if (options_.trace != nullptr) options_.trace->add(model_.root() + ": = " + status.to_string());
   if (status.ok() && (!cut || options_.crash == Crash::power_loss)) return true;
   if (cut) {
     note("... failed: " + status.to_string());
+    if (!stopped_) failure_ = status;
     stopped_ = true;
   } else if (status.code() == StatusCode::no_space && options_.expect_no_space) {
     note("... no space");
@@ -50,6 +54,22 @@ bool Session::succeeded(const Status& status, const std::string& what) {
     stopped_ = true;
   }
   return false;
+}
+
+bool Session::changed(FileModel& file, const Status& status, const std::string& what) {
+  if (succeeded(status, what)) return true;
+  if (stopped_) unsure_ = &file;
+  return false;
+}
+
+unsigned Session::ask_again() {
+  unsigned promised = 0;
+  for (Open& open : open_) {
+    if (open.model.get() != unsure_ && sync(open)) ++promised;
+  }
+  if (sync_directory(model_.root())) ++promised;
+  if (sync_all()) ++promised;
+  return promised;
 }
 
 // ---- Names
@@ -121,12 +141,13 @@ bool Session::remove_directory(const std::string& path) {
 
 bool Session::truncate(const std::string& path, uint64_t size) {
   note("truncate by path " + path + " to " + number(size));
-  model_.tree().at(path).file->truncate(size);
-  return succeeded(fs_.truncate(path, size), "truncate " + path);
+  FileModel& file = *model_.tree().at(path).file;
+  file.truncate(size);
+  return changed(file, fs_.truncate(path, size), "truncate " + path);
 }
 
 bool Session::sync_directory(const std::string& path) {
-  const size_t names = model_.mark();
+  const size_t names = model_.confirmed();
   note("sync_directory " + path);
   if (!succeeded(fs_.sync_directory(path), "sync_directory " + path)) return false;
   model_.synced(names);
@@ -134,7 +155,7 @@ bool Session::sync_directory(const std::string& path) {
 }
 
 bool Session::sync_all() {
-  const size_t names = model_.mark();
+  const size_t names = model_.confirmed();
   std::map<FilePtr, FileModel::Mark> contents;
   for (const Open& open : open_) contents.emplace(open.model, open.model->mark());
   for (const auto& [path, entry] : model_.tree()) {
@@ -143,7 +164,9 @@ bool Session::sync_all() {
   note("sync_all");
   if (!succeeded(fs_.sync_all(), "sync_all")) return false;
   model_.synced(names);
-  for (const auto& [file, mark] : contents) file->synced(mark);
+  for (const auto& [file, mark] : contents) {
+    if (file.get() != unsure_) file->synced(mark);
+  }
   return true;
 }
 
@@ -155,7 +178,7 @@ bool Session::append(Open& open, size_t length) {
   const std::string bytes = pattern(model.number(), model.next_write(), at, length);
   note("append " + open.path + " " + range(at, length));
   model.append(bytes);
-  if (succeeded(open.file->append(as_bytes(bytes)), "append " + open.path)) return true;
+  if (changed(model, open.file->append(as_bytes(bytes)), "append " + open.path)) return true;
   if (!stopped_) model.undo_append(length);
   return false;
 }
@@ -165,7 +188,7 @@ bool Session::write(Open& open, uint64_t offset, size_t length) {
   const std::string bytes = pattern(model.number(), model.next_write(), offset, length);
   note("write " + open.path + " " + range(offset, length));
   model.write(offset, bytes);
-  if (succeeded(open.file->write(offset, as_bytes(bytes)), "write " + open.path)) return true;
+  if (changed(model, open.file->write(offset, as_bytes(bytes)), "write " + open.path)) return true;
   if (!stopped_) model.undo_version();
   return false;
 }
@@ -174,7 +197,7 @@ bool Session::truncate(Open& open, uint64_t size) {
   note("truncate " + open.path + " " + number(open.model->content().size()) + " to " +
        number(size));
   open.model->truncate(size);
-  if (succeeded(open.file->truncate(size), "truncate " + open.path)) return true;
+  if (changed(*open.model, open.file->truncate(size), "truncate " + open.path)) return true;
   if (!stopped_) open.model->undo_version();
   return false;
 }
@@ -182,7 +205,7 @@ bool Session::truncate(Open& open, uint64_t size) {
 bool Session::punch(Open& open, uint64_t offset, uint64_t length) {
   note("punch " + open.path + " " + range(offset, length));
   open.model->punch(offset, length);
-  if (succeeded(open.file->punch(offset, length), "punch " + open.path)) return true;
+  if (changed(*open.model, open.file->punch(offset, length), "punch " + open.path)) return true;
   if (!stopped_) open.model->undo_version();
   return false;
 }
@@ -202,7 +225,7 @@ bool Session::flush(Open& open) {
 
 bool Session::sync(Open& open) {
   const FileModel::Mark content = open.model->mark();
-  const size_t names = model_.mark();
+  const size_t names = model_.confirmed();
   note("sync " + open.path + " at " + number(content.size));
   if (!succeeded(open.file->sync(), "sync " + open.path)) return false;
   open.model->synced(content);
@@ -224,6 +247,9 @@ bool Session::read(Open& open, uint64_t offset, size_t length, Caching caching) 
   if (!succeeded(read ? Status() : read.error(), "read " + open.path)) return false;
   const std::string expected = offset < content.size() ? content.substr(offset, length) : "";
   bytes.resize(*read);
+  if (options_.trace != nullptr) {
+    options_.trace->add(number(bytes.size()) + " B, crc " + number(crc32c(as_bytes(bytes))));
+  }
   if (bytes == expected) return true;
   const size_t common = std::min(bytes.size(), expected.size());
   const auto differs = static_cast<size_t>(
@@ -245,7 +271,7 @@ bool Session::close(Open& open) {
   open_.erase(open_.begin() + (&open - open_.data()));
   const FileModel::Mark content = closing.model->mark();
   note("close " + closing.path);
-  if (!succeeded(closing.file->close(), "close " + closing.path)) return false;
+  if (!changed(*closing.model, closing.file->close(), "close " + closing.path)) return false;
   closing.model->flushed(content);
   return true;
 }

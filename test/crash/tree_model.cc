@@ -185,7 +185,7 @@ void TreeModel::restart(size_t index, const FoundTree& found, Crash crash) {
     entry.file->set_file_id(here.info.file_id);
     entry.file->restart(here.content, crash);
   }
-  if (crash == Crash::power_loss) synced(mark());
+  if (crash == Crash::power_loss) synced(newest());
   confirm();
 }
 

@@ -54,11 +54,12 @@ class TreeModel {
   void put(const std::string& path, TreeEntry entry);
   void remove(const std::string& path);
   void rename(const std::string& from, const std::string& to);
-  void confirm() { confirmed_ = mark(); }
+  void confirm() { confirmed_ = newest(); }
   void undo() { trees_.pop_back(); }
 
-  // The newest tree that an operation started now makes durable; to be given to synced().
-  size_t mark() const { return base_ + trees_.size() - 1; }
+  // The newest tree whose operation succeeded, which an operation started now makes durable; to be given to
+  // synced().
+  size_t confirmed() const { return confirmed_; }
   void synced(size_t mark);
 
   // What is wrong with finding `found` after a crash; empty when it is legal. With Then::restart the
@@ -67,6 +68,7 @@ class TreeModel {
   std::vector<std::string> verify(const FoundTree& found, Crash crash, Then then);
 
  private:
+  size_t newest() const { return base_ + trees_.size() - 1; }
   void restart(size_t index, const FoundTree& found, Crash crash);
 
   const std::string root_;

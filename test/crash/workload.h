@@ -1,15 +1,15 @@
-// Workload: a seeded random history of operations in a Session.
+// Workload: a seeded random history of operations, made before any of it is run.
 //
-// step() does one operation below the model's root: create, append, write, flush, sync, truncate, punch,
-// close, reopen, remove, rename, link, directories, and reading back what is there. Same seed and same
-// answers, same history.
+// The operations are below the model's root: create, append, write, flush, sync, truncate, punch, close,
+// reopen, remove, rename, link, directories, and reading back what is there. They start from the names and
+// sizes that the model has and go on from what they themselves would make of them if all succeeded, so that
+// most of them have something to do. Same seed and same model, same history.
 #pragma once
 
 #include <cstdint>
-#include <string>
 
-#include "crash/session.h"
-#include "sim/random.h"
+#include "crash/operation.h"
+#include "crash/tree_model.h"
 
 namespace basalt::crash {
 
@@ -17,47 +17,12 @@ struct WorkloadOptions {
   uint64_t max_file_bytes = 200'000;
   size_t max_files = 24;
   size_t max_open = 6;
-  unsigned sync_percent = 12;  // of the operations on open files
+  unsigned sync_percent = 12;       // of the operations on open files
+  unsigned background_percent = 0;  // of operations that a step of the background work follows
 };
 
-class Workload {
- public:
-  Workload(Session& session, uint64_t seed, const WorkloadOptions& options = {})
-      : session_(session), random_(seed), options_(options) {}
-
-  // False when the session has stopped.
-  bool step();
-
- private:
-  void on_open_file();
-  void on_names();
-  void append(Session::Open& open);
-  void write(Session::Open& open);
-  void truncate(Session::Open& open);
-  void punch(Session::Open& open);
-  void read(Session::Open& open);
-  void create();
-  void reopen();
-  void remove();
-  void rename();
-  void rename_directory();
-  void link();
-  void make_directory();
-  void remove_directory();
-  void truncate_by_path();
-
-  size_t some_length();
-  std::string some_name();
-  std::string some_directory();
-  // Empty when there is none.
-  std::string some_file();
-  std::string some_subdirectory();
-  const Tree& tree() { return session_.model().tree(); }
-  size_t file_count();
-
-  Session& session_;
-  sim::Random random_;
-  const WorkloadOptions options_;
-};
+// `count` operations, not counting steps of the background work.
+History make_history(const TreeModel& model, uint64_t seed, unsigned count,
+                     const WorkloadOptions& options);
 
 }  // namespace basalt::crash

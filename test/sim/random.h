@@ -2,7 +2,9 @@
 // every compiler, which std's distributions do not promise. One thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace basalt::sim {
 
@@ -24,6 +26,9 @@ class Random {
   uint64_t between(uint64_t low, uint64_t high) { return low + below(high - low + 1); }
   // True `percent` times in a hundred.
   bool chance(unsigned percent) { return below(100) < percent; }
+  void fill(std::span<std::byte> out) {
+    for (std::byte& byte : out) byte = static_cast<std::byte>(next());
+  }
   // A generator whose sequence is independent of this one's later use.
   Random fork() { return Random(next()); }
 

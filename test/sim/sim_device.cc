@@ -30,40 +30,47 @@ NativeLimits limits_of(const SimOptions& options) {
   return limits;
 }
 
-class SimDevice final : public DeviceBase {
+class SimDevice final : public DeviceBase, private SimDisk::Watcher {
  public:
   SimDevice(Context& context, std::shared_ptr<SimDisk> disk)
-      : DeviceBase(context, describe(*disk), limits_of(disk->options())), disk_(std::move(disk)) {}
+      : DeviceBase(context, describe(*disk), limits_of(disk->options())), disk_(std::move(disk)) {
+    disk_->add_watcher(*this);
+    if (disk_->is_away()) set_removed();
+  }
+  ~SimDevice() override { disk_->remove_watcher(*this); }
   SimDisk& disk() { return *disk_; }
 
  private:
   Result<std::unique_ptr<ChannelCore>> make_channel() override;
+  void disk_vanished() override { set_removed(); }
+  void disk_returned() override { set_returned(); }
   const std::shared_ptr<SimDisk> disk_;
 };
 
 class SimChannel final : public NativeChannel<SimChannel> {
  public:
   explicit SimChannel(SimDevice& device)
-      : NativeChannel(device),
-        disk_(device.disk()),
-        clock_(device.context().clock()),
-        random_(disk_.fork_random()) {}
+      : NativeChannel(device), disk_(device.disk()), clock_(device.context().clock()) {}
 
   bool start(Io& command) noexcept {
-    queued_.push_back({&command, command.op == Op::flush ? disk_.flush_point() : 0});
+    const uint64_t flush_point = command.op == Op::flush ? disk_.flush_point() : 0;
+    queued_.push_back({&command, flush_point, disk_.absences()});
     return true;
   }
 
   // Executes what was queued, in any order.
   void kick() noexcept {
+    if (queued_.empty()) return;
     std::vector<Queued> batch = std::exchange(queued_, {});
-    for (size_t i = batch.size(); i > 1; --i) std::swap(batch[i - 1], batch[random_.below(i)]);
+    Random random = disk_.fork_random();
+    for (size_t i = batch.size(); i > 1; --i) std::swap(batch[i - 1], batch[random.below(i)]);
     for (const Queued& queued : batch) {
       Running running;
       running.io = queued.io;
-      running.execution = disk_.execute(*queued.io, queued.flush_point);
+      running.execution = disk_.execute(*queued.io, queued.flush_point, queued.absences);
       running.polls_left =
-          static_cast<unsigned>(random_.below(disk_.options().max_delay_polls + 1));
+          static_cast<unsigned>(random.below(disk_.options().max_delay_polls + 1)) +
+          running.execution.late_polls;
       running.due = now() + disk_.options().latency;
       running_.push_back(running);
     }
@@ -72,12 +79,12 @@ class SimChannel final : public NativeChannel<SimChannel> {
   // Completes what is due. complete() may queue more, never execute it, so running_ only shrinks here.
   void reap() noexcept {
     const Duration time = running_.empty() ? Duration{} : now();
-    const bool cut = disk_.is_cut();
+    const bool gone = disk_.is_gone();
     for (size_t i = 0; i < running_.size();) {
       Running& running = running_[i];
       const bool waits = running.due > time || running.polls_left > 0;
       if (running.polls_left > 0) --running.polls_left;
-      if (waits && !cut) {
+      if (waits && !gone) {
         ++i;
         continue;
       }
@@ -92,7 +99,7 @@ class SimChannel final : public NativeChannel<SimChannel> {
     if (running_.empty()) return false;
     Duration nap = Duration::max();
     for (const Running& running : running_) nap = std::min(nap, running.due - now());
-    if (nap > Duration::zero() && !disk_.is_cut()) sleep_for(std::min(nap, timeout));
+    if (nap > Duration::zero() && !disk_.is_gone()) sleep_for(std::min(nap, timeout));
     return true;
   }
 
@@ -100,6 +107,7 @@ class SimChannel final : public NativeChannel<SimChannel> {
   struct Queued {
     Io* io;
     uint64_t flush_point;
+    uint64_t absences;
   };
   struct Running {
     Io* io = nullptr;
@@ -113,7 +121,6 @@ class SimChannel final : public NativeChannel<SimChannel> {
 
   SimDisk& disk_;
   Clock& clock_;
-  Random random_;
   std::vector<Queued> queued_;
   std::vector<Running> running_;
 };

@@ -3,7 +3,8 @@
 // Each channel executes what was queued when its doorbell rings, in a seeded random order, and completes
 // it after a seeded number of further polls. Several devices may be opened over one disk, one after the
 // other; the disk outlives them through its shared_ptr, so that a test can cut the power, let the stack
-// above fail and go, and look at the survivors.
+// above fail and go, and look at the survivors. When the disk vanishes or returns the device tells its
+// listeners.
 //
 //   auto disk = std::make_shared<SimDisk>(SimOptions{.size_bytes = 32 << 20});
 //   std::unique_ptr<Device> device = open_sim_device(context, disk);

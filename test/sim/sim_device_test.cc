@@ -150,6 +150,77 @@ TEST_F(SimDeviceTest, AfterTheCutEverythingFailsWithDeviceRemovedAtOnce) {
   EXPECT_EQ(run_one(Op::flush, 0, none), StatusCode::device_removed);
 }
 
+// The core counts polls: a command that times out is told so many later than others.
+TEST_F(SimDeviceTest, ATimedOutCommandCompletesLate) {
+  open({.size_bytes = 1 << 20, .max_delay_polls = 0});
+  const auto polls_until_done = [&](StatusCode expected) {
+    auto data = filled(1, 't');
+    iovec vector{data.data(), data.size()};
+    bool done = false;
+    Io io;
+    io.op = Op::write;
+    io.block_count = BlockCount{1};
+    io.data = {&vector, 1};
+    io.user = &done;
+    io.done = [](Io& finished) { *static_cast<bool*>(finished.user) = true; };
+    channel_->submit(io);
+    unsigned polls = 0;
+    while (!done) {
+      channel_->poll();
+      ++polls;
+    }
+    EXPECT_EQ(io.status, expected);
+    return polls;
+  };
+  const unsigned normally = polls_until_done(StatusCode::ok);
+  disk_->inject({.ops = {Op::write},
+                 .first = Lba{0},
+                 .block_count = BlockCount{1},
+                 .times = 1,
+                 .kind = FaultKind::timeout,
+                 .late_polls = 9});
+  EXPECT_EQ(polls_until_done(StatusCode::timed_out), normally + 9);
+  EXPECT_EQ(polls_until_done(StatusCode::ok), normally);
+}
+
+TEST_F(SimDeviceTest, AVanishedDiskFailsAtOnceAndAnswersAgainWhenItReturns) {
+  struct Heard final : DeviceListener {
+    void on_event(Device&, DeviceEvent event) override { events.push_back(event); }
+    std::vector<DeviceEvent> events;
+  } heard;
+  open({.size_bytes = 1 << 20, .latency = std::chrono::hours(1)});
+  device_->add_listener(heard);
+  auto data = filled(1, 'v');
+  iovec vector{data.data(), data.size()};
+  Io ios[2];
+  unsigned done = 0;
+  for (Io& io : ios) {
+    io.op = Op::write;
+    io.block_count = BlockCount{1};
+    io.data = {&vector, 1};
+    io.user = &done;
+    io.done = [](Io& finished) { ++*static_cast<unsigned*>(finished.user); };
+  }
+  channel_->submit(ios[0]);
+  channel_->poll();
+  channel_->submit(ios[1]);  // queued; the other has been executed
+  disk_->vanish();
+  EXPECT_FALSE(device_->open_channel());
+  while (done < 2) channel_->poll();
+  EXPECT_EQ(ios[0].status, StatusCode::device_removed);
+  EXPECT_EQ(ios[1].status, StatusCode::device_removed);
+  EXPECT_EQ(run_one(Op::read, 0, data), StatusCode::device_removed);
+  disk_->come_back(SimDisk::Cache::lost, 0);
+  EXPECT_EQ(heard.events, (std::vector{DeviceEvent::removed, DeviceEvent::returned}));
+  device_->remove_listener(heard);
+  channel_.reset();
+  disk_->vanish();
+  const auto second = open_sim_device(*context_, disk_);
+  EXPECT_FALSE(second->open_channel()) << "opened while the disk is away";
+  disk_->come_back(SimDisk::Cache::kept);
+  EXPECT_TRUE(second->open_channel());
+}
+
 TEST_F(SimDeviceTest, TheSurvivorOpensAsADeviceOfItsOwn) {
   open({.size_bytes = 1 << 20});
   auto data = filled(2, 's');

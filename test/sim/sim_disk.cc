@@ -1,7 +1,8 @@
-// SimDisk: execution, completion, and what survives; see sim_disk.h.
+// SimDisk: commands, their execution and completion; see sim_disk.h.
 #include "sim/sim_disk.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -9,26 +10,6 @@
 #include "base/crc32c.h"
 
 namespace basalt::sim {
-namespace {
-
-uint32_t crc_of(const Io& io) {
-  uint32_t crc = 0;
-  for (const iovec& part : io.data) {
-    crc = crc32c({static_cast<const std::byte*>(part.iov_base), part.iov_len}, crc);
-  }
-  return crc;
-}
-
-void fill_random(std::span<std::byte> out, Random& random) {
-  for (std::byte& byte : out) byte = static_cast<std::byte>(random.next());
-}
-
-bool overlaps(const SimFault& fault, const Io& io) {
-  if (io.op == Op::flush) return true;
-  return io.lba < fault.first + fault.block_count && fault.first < io.lba + io.block_count;
-}
-
-}  // namespace
 
 SimDisk::SimDisk(const SimOptions& options) : SimDisk(options, SimImage(options.size_bytes)) {}
 
@@ -37,168 +18,6 @@ SimDisk::SimDisk(const SimOptions& options, SimImage image)
   BASALT_CHECK(options_.size_bytes == durable_.size_bytes(), "the image has the disk's size");
   BASALT_CHECK(options_.size_bytes % (uint64_t{options_.block_bytes} * options_.atomic_blocks) == 0,
                "the disk's size is a multiple of its atomic unit");
-}
-
-// ---- Power
-
-void SimDisk::cut() {
-  if (std::exchange(cut_, true)) return;
-  if (on_cut_) on_cut_();
-}
-
-void SimDisk::power_cut() {
-  const MutexLock lock(mutex_);
-  cut();
-}
-
-void SimDisk::on_cut(std::function<void()> action) {
-  const MutexLock lock(mutex_);
-  on_cut_ = std::move(action);
-}
-
-void SimDisk::cut_after(uint64_t commands) {
-  const MutexLock lock(mutex_);
-  commands_until_cut_ = commands;
-  if (commands == 0) cut();
-}
-
-void SimDisk::on_command(std::function<void(FrozenDisk)> action) {
-  const MutexLock lock(mutex_);
-  on_command_ = std::move(action);
-}
-
-void SimDisk::ignore_flush(uint64_t number) {
-  const MutexLock lock(mutex_);
-  flushes_until_ignored_ = number;
-}
-
-bool SimDisk::flush_is_honest() {
-  if (options_.ignore_flush) return false;
-  return flushes_until_ignored_ == kNever || flushes_until_ignored_-- != 0;
-}
-
-FrozenDisk SimDisk::freeze() const {
-  const MutexLock lock(mutex_);
-  return freeze_locked();
-}
-
-FrozenDisk SimDisk::freeze_locked() const {
-  std::vector<FrozenDisk::Unit> units;
-  uint64_t number = 0;
-  for (const CachedWrite& write : cache_) {
-    const size_t before = units.size();
-    const uint64_t blocks = write.blocks(options_.block_bytes);
-    for (uint64_t i = 0; i < blocks; ++i) {
-      if (write.is_superseded(i)) continue;
-      const uint64_t begin = i * options_.block_bytes;
-      const bool goes_on = units.size() > before &&
-                           (write.first_block + i) % options_.atomic_blocks != 0 &&
-                           units.back().begin + units.back().length == begin;
-      if (goes_on) {
-        units.back().length += options_.block_bytes;
-      } else {
-        units.push_back({number, (write.first_block + i) * options_.block_bytes, begin,
-                         options_.block_bytes, write.bytes});
-      }
-    }
-    if (units.size() > before) ++number;
-  }
-  return FrozenDisk(durable_, options_.block_bytes, std::move(units));
-}
-
-bool SimDisk::is_cut() const {
-  const MutexLock lock(mutex_);
-  return cut_;
-}
-
-std::shared_ptr<SimDisk> SimDisk::surviving_image(uint64_t seed) const {
-  static constexpr unsigned kKeepPercent[] = {0, 10, 50, 50, 90, 100};
-  static constexpr unsigned kTearPercent[] = {0, 0, 30, 80};
-  const MutexLock lock(mutex_);
-  BASALT_CHECK(cut_, "the power is cut before survivors are looked at");
-  Random random(seed);
-  SimImage image = durable_;
-  if (seed != 0) {
-    const unsigned keep = seed == 1 ? 100 : kKeepPercent[random.below(std::size(kKeepPercent))];
-    const unsigned tear = seed == 1 ? 0 : kTearPercent[random.below(std::size(kTearPercent))];
-    for (const CachedWrite& write : cache_) {
-      if (random.chance(keep)) survive(image, write, tear, random);
-    }
-  }
-  SimOptions options = options_;
-  options.seed = random.next();
-  return std::make_shared<SimDisk>(options, std::move(image));
-}
-
-void SimDisk::survive(SimImage& image, const CachedWrite& write, unsigned tear_percent,
-                      Random& random) const {
-  const uint64_t blocks = write.blocks(options_.block_bytes);
-  enum class Tear { none, prefix, any } tear = Tear::none;
-  if (random.chance(tear_percent)) tear = random.chance(50) ? Tear::prefix : Tear::any;
-  const uint64_t prefix = random.below(blocks + 1);
-  bool unit_kept = false;
-  for (uint64_t i = 0; i < blocks; ++i) {
-    if (i == 0 || (write.first_block + i) % options_.atomic_blocks == 0) {
-      unit_kept = tear == Tear::none || (tear == Tear::prefix ? i < prefix : random.chance(50));
-    }
-    if (unit_kept) write_block(image, write, i);
-  }
-}
-
-std::shared_ptr<SimDisk> SimDisk::image_after_process_death(uint64_t seed) const {
-  const MutexLock lock(mutex_);
-  BASALT_CHECK(cut_, "the disk is cut off from its users before they are dead");
-  SimOptions options = options_;
-  options.seed = seed;
-  auto disk = std::make_shared<SimDisk>(options, durable_);
-  const MutexLock other(disk->mutex_);
-  disk->current_ = current_;
-  disk->cache_ = cache_;
-  // Nobody waits for the dead process's commands; the disk has finished them all the same.
-  for (CachedWrite& write : disk->cache_) {
-    if (write.completed_at == 0) write.completed_at = completions_ + 1;
-  }
-  disk->completions_ = completions_ + 1;
-  disk->next_sequence_ = next_sequence_;
-  return disk;
-}
-
-// ---- Faults
-
-void SimDisk::inject(const SimFault& fault) {
-  const MutexLock lock(mutex_);
-  faults_.push_back(fault);
-}
-
-void SimDisk::clear_faults() {
-  const MutexLock lock(mutex_);
-  faults_.clear();
-}
-
-void SimDisk::corrupt(uint64_t offset, uint64_t length, Damage damage, uint64_t seed) {
-  const MutexLock lock(mutex_);
-  Random random(seed);
-  std::vector<std::byte> bytes(length);
-  current_.read(offset, bytes);
-  if (damage == Damage::flip_bit) {
-    bytes[random.below(length)] ^= static_cast<std::byte>(1u << random.below(8));
-  } else if (damage == Damage::zeros) {
-    std::fill(bytes.begin(), bytes.end(), std::byte{0});
-  } else {
-    fill_random(bytes, random);
-  }
-  current_.write(offset, bytes);
-  durable_.write(offset, bytes);
-}
-
-StatusCode SimDisk::fault_for(const Io& io) {
-  for (SimFault& fault : faults_) {
-    if (fault.times == 0 || !fault.ops.has(io.op) || !overlaps(fault, io)) continue;
-    --fault.times;
-    ++counters_.injected_errors;
-    return fault.status;
-  }
-  return StatusCode::ok;
 }
 
 // ---- Looking at it
@@ -235,6 +54,19 @@ SimImage SimDisk::durable_image() const {
 
 // ---- Commands
 
+uint32_t crc_of(const Io& io) {
+  uint32_t crc = 0;
+  for (const iovec& part : io.data) {
+    crc = crc32c({static_cast<const std::byte*>(part.iov_base), part.iov_len}, crc);
+  }
+  return crc;
+}
+
+bool SimDisk::flush_is_honest() {
+  if (options_.ignore_flush) return false;
+  return flushes_until_ignored_ == kNever || flushes_until_ignored_-- != 0;
+}
+
 uint64_t SimDisk::flush_point() const {
   const MutexLock lock(mutex_);
   return completions_;
@@ -262,19 +94,35 @@ void SimDisk::count(const Io& io) {
   }
 }
 
-SimDisk::Execution SimDisk::execute(const Io& io, uint64_t flush_point) {
+SimDisk::Execution SimDisk::execute(const Io& io, uint64_t flush_point, uint64_t absences) {
   const MutexLock lock(mutex_);
   Execution execution;
-  if (cut_) {
+  execution.number = next_number_++;
+  execution.absences = absences;
+  if (gone() || absences != absences_) {
     execution.status = StatusCode::device_removed;
+    execution.takes_effect = false;
+    trace_execution(io, execution);
     return execution;
   }
   count(io);
-  execution.status = fault_for(io);
-  if (execution.status != StatusCode::ok) {
-    if (io.op == Op::write) execute_partly(io);
-  } else if (io.op == Op::read) {
-    uint64_t offset = io.lba.value * options_.block_bytes;
+  if (const SimFault* fault = faults_.strike(io)) {
+    ++counters_.injected_faults;
+    carry_out_with(*fault, io, flush_point, execution);
+  } else {
+    carry_out(io, io.lba, flush_point, execution);
+  }
+  trace_execution(io, execution);
+  if (options_.log_commands) {
+    commands_.push_back({io.op, io.flags.fua, io.lba, io.block_count, execution.status});
+  }
+  count_down(io);
+  return execution;
+}
+
+void SimDisk::carry_out(const Io& io, Lba at, uint64_t flush_point, Execution& execution) {
+  uint64_t offset = at.value * options_.block_bytes;
+  if (io.op == Op::read) {
     for (const iovec& part : io.data) {
       current_.read(offset, {static_cast<std::byte*>(part.iov_base), part.iov_len});
       offset += part.iov_len;
@@ -283,26 +131,24 @@ SimDisk::Execution SimDisk::execute(const Io& io, uint64_t flush_point) {
     execution.flush_point = flush_point;
     execution.honest = flush_is_honest();
   } else {
-    execute_write(io, execution);
+    std::vector<std::byte> bytes = new_content(io, at);
+    if (io.op == Op::write) execution.data_crc = crc32c(bytes);
+    current_.write(offset, bytes);
+    execution.write = cache(at.value, std::move(bytes));
     if (io.flags.fua) execution.honest = flush_is_honest();
   }
-  if (options_.log_commands) {
-    commands_.push_back({io.op, io.flags.fua, io.lba, io.block_count, execution.status});
-  }
-  if (io.op != Op::read && commands_until_cut_ != kNever && --commands_until_cut_ == 0) cut();
-  if (io.op != Op::read && on_command_) on_command_(freeze_locked());
-  return execution;
 }
 
-void SimDisk::execute_write(const Io& io, Execution& execution) {
-  std::vector<std::byte> bytes = new_content(io);
-  if (io.op == Op::write) execution.data_crc = crc32c(bytes);
-  current_.write(io.lba.value * options_.block_bytes, bytes);
-  execution.write = cache(io.lba.value, std::move(bytes));
+// Towards the moment at which the disk is to go.
+void SimDisk::count_down(const Io& io) {
+  if (io.op == Op::read) return;
+  if (commands_until_cut_ != kNever && --commands_until_cut_ == 0) cut();
+  if (commands_until_vanishing_ != kNever && --commands_until_vanishing_ == 0) go_away();
+  if (on_command_) on_command_(freeze_locked());
 }
 
 // What the blocks of a write, write_zeroes or discard hold afterwards.
-std::vector<std::byte> SimDisk::new_content(const Io& io) {
+std::vector<std::byte> SimDisk::new_content(const Io& io, Lba at) {
   std::vector<std::byte> bytes(io.block_count.value * options_.block_bytes);
   if (io.op == Op::write) {
     std::byte* out = bytes.data();
@@ -312,27 +158,15 @@ std::vector<std::byte> SimDisk::new_content(const Io& io) {
     }
   } else if (io.op == Op::discard) {
     // Undefined: each block keeps its bytes, becomes zeros, or anything else.
-    current_.read(io.lba.value * options_.block_bytes, bytes);
+    current_.read(at.value * options_.block_bytes, bytes);
     for (uint64_t i = 0; i < io.block_count.value; ++i) {
       const std::span block(bytes.data() + i * options_.block_bytes, options_.block_bytes);
       const uint64_t choice = random_.below(3);
       if (choice == 1) std::fill(block.begin(), block.end(), std::byte{0});
-      if (choice == 2) fill_random(block, random_);
+      if (choice == 2) random_.fill(block);
     }
   }
   return bytes;
-}
-
-void SimDisk::execute_partly(const Io& io) {
-  const std::vector<std::byte> bytes = new_content(io);
-  for (uint64_t i = 0; i < io.block_count.value; ++i) {
-    if (random_.chance(50)) continue;
-    const auto block = bytes.begin() + static_cast<ptrdiff_t>(i * options_.block_bytes);
-    std::vector<std::byte> part(block, block + options_.block_bytes);
-    current_.write((io.lba.value + i) * options_.block_bytes, part);
-    cache(io.lba.value + i, std::move(part));
-    cache_.back().completed_at = ++completions_;
-  }
 }
 
 uint64_t SimDisk::cache(uint64_t first_block, std::vector<std::byte> bytes) {
@@ -346,14 +180,23 @@ uint64_t SimDisk::cache(uint64_t first_block, std::vector<std::byte> bytes) {
 
 StatusCode SimDisk::complete(const Io& io, const Execution& execution) {
   const MutexLock lock(mutex_);
-  if (cut_) return StatusCode::device_removed;
-  if (execution.status != StatusCode::ok) return execution.status;
+  const StatusCode status = finish(io, execution);
+  if (options_.trace) {
+    options_.trace->add("< " + std::to_string(execution.number) + " " +
+                        std::string(to_string(status)));
+  }
+  return status;
+}
+
+StatusCode SimDisk::finish(const Io& io, const Execution& execution) {
+  if (gone() || execution.absences != absences_) return StatusCode::device_removed;
+  if (!execution.takes_effect) return execution.status;
   if (io.op == Op::write && crc_of(io) != execution.data_crc) ++counters_.buffers_changed;
   if (io.op == Op::flush) {
     if (execution.honest) make_durable_up_to(execution.flush_point);
-    return StatusCode::ok;
+    return execution.status;
   }
-  if (execution.write == 0) return StatusCode::ok;
+  if (execution.write == 0) return execution.status;
   // A flush may not have taken it: it was not complete. So it is still cached.
   const auto write = std::find_if(cache_.begin(), cache_.end(), [&](const CachedWrite& cached) {
     return cached.sequence == execution.write;
@@ -365,7 +208,23 @@ StatusCode SimDisk::complete(const Io& io, const Execution& execution) {
     cache_.erase(write);
     make_durable(std::move(durable));
   }
-  return StatusCode::ok;
+  return execution.status;
+}
+
+void SimDisk::trace_execution(const Io& io, const Execution& execution) const {
+  if (!options_.trace) return;
+  std::string line = "> " + std::to_string(execution.number) + " " + std::string(to_string(io.op));
+  if (io.op != Op::flush) {
+    line += " " + std::to_string(io.lba.value) + "+" + std::to_string(io.block_count.value);
+  }
+  if (io.flags.fua) line += " fua";
+  const bool was_read = io.op == Op::read && execution.status == StatusCode::ok;
+  if (was_read || io.op == Op::write) {
+    char crc[16];
+    std::snprintf(crc, sizeof crc, " crc %08x", crc_of(io));
+    line += crc;
+  }
+  options_.trace->add(line);
 }
 
 void SimDisk::make_durable_up_to(uint64_t flush_point) {

@@ -6,15 +6,18 @@
 // then on every command fails with device_removed and nothing is acknowledged any more. What a machine
 // would find after the cut is surviving_image(seed): the durable bytes plus any subset of the unflushed
 // writes, each possibly torn at the atomic unit. One frozen disk gives as many survivors as there are
-// seeds.
-// Invariants: a write that was durable never loses to an older one; `durable` changes only by
-// completions.
+// seeds. A disk may also vanish and return as the same disk, with its cache or with what a power loss of its
+// own has left of it. What else it does wrong is said in sim_faults.h.
+// Invariants: a write that was durable never loses to an older one; `durable` changes only by completions
+// and, when the disk returns without its cache, by what survives of that.
 //
+// The code: commands in sim_disk.cc, power and survivors in sim_disk_power.cc, faults in sim_disk_faults.cc.
 // The device over it is in sim_device.h. Thread rules: every member may be called from any thread.
 #pragma once
 
 #include <basalt/device.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,7 +26,9 @@
 #include "base/sync.h"
 #include "sim/frozen_disk.h"
 #include "sim/random.h"
+#include "sim/sim_faults.h"
 #include "sim/sim_image.h"
+#include "sim/sim_trace.h"
 
 namespace basalt::sim {
 
@@ -40,6 +45,7 @@ struct SimOptions {
   unsigned max_delay_polls = 2;
   Duration latency{};  // and at least this long
   uint64_t seed = 1;
+  std::shared_ptr<SimTrace> trace{};  // gets every command of this disk and its survivors
 };
 
 // One command as the disk executed it.
@@ -58,20 +64,13 @@ struct SimCounters {
   uint64_t media_commands = 0;
   // Writes whose buffer the caller changed before the completion: a breach of the Io's contract.
   uint64_t buffers_changed = 0;
-  uint64_t injected_errors = 0;
+  uint64_t injected_faults = 0;  // commands that a fault struck
 };
 
 enum class Damage : uint8_t { flip_bit, zeros, garbage };
 
-// Commands of `ops` that touch the blocks fail with `status`, `times` times. A failing write leaves any
-// part of its bytes behind.
-struct SimFault {
-  OpSet ops;
-  Lba first;
-  BlockCount block_count;
-  StatusCode status = StatusCode::io_error;
-  uint64_t times = ~uint64_t{0};
-};
+// Of the Io's bytes.
+uint32_t crc_of(const Io& io);
 
 class SimDisk {
  public:
@@ -104,6 +103,27 @@ class SimDisk {
   // flushed is still only in the cache. Cut this one first, so that its users stop.
   std::shared_ptr<SimDisk> image_after_process_death(uint64_t seed) const;
 
+  // ---- Vanishing. The disk goes away: every command fails with device_removed, those under way too, until it
+  // returns. A cut disk neither vanishes nor returns.
+  enum class Cache : uint8_t { kept, lost };
+  void vanish();
+  // As cut_after(): the last of so many more media commands is executed but never completes.
+  void vanish_after(uint64_t commands);
+  // Cache::lost: of the unflushed writes survives what surviving_image(seed) would have chosen.
+  void come_back(Cache cache, uint64_t seed = 0);
+  bool is_away() const;
+  bool is_gone() const;  // away or cut
+  // How often it has vanished so far.
+  uint64_t absences() const { return absences_.load(); }
+  // Told with the disk's lock held: must not call back into it.
+  struct Watcher {
+    virtual ~Watcher() = default;
+    virtual void disk_vanished() = 0;
+    virtual void disk_returned() = 0;
+  };
+  void add_watcher(Watcher& watcher);
+  void remove_watcher(Watcher& watcher);
+
   // ---- Faults
   void inject(const SimFault& fault);
   void clear_faults();
@@ -125,18 +145,26 @@ class SimDisk {
   // ---- For the device
   // A command between its execution and its completion.
   struct Execution {
+    uint64_t number = 0;       // of the command, for the trace
+    uint64_t absences = 0;     // before it
     uint64_t write = 0;        // sequence of the cached write; 0: none
     uint64_t flush_point = 0;  // completions a flush covers
-    uint32_t data_crc = 0;
-    bool honest = true;  // the flush or FUA is carried out
+    uint32_t data_crc = 0;     // of a write's bytes
+    bool honest = true;        // the flush or FUA is carried out
+    bool takes_effect = true;  // the completion applies what it promises
+    unsigned late_polls = 0;
     StatusCode status = StatusCode::ok;
   };
   // To be called when a flush is submitted.
   uint64_t flush_point() const;
-  Execution execute(const Io& io, uint64_t flush_point);
-  // Applies what the completion promises; device_removed when the power went in between.
+  // A command that was submitted `absences` ago; one that has seen the disk vanish fails.
+  Execution execute(const Io& io, uint64_t flush_point, uint64_t absences);
+  Execution execute(const Io& io, uint64_t flush_point) {
+    return execute(io, flush_point, absences());
+  }
+  // Applies what the completion promises; device_removed when the disk went in between.
   StatusCode complete(const Io& io, const Execution& execution);
-  // For the device's own choices of order and delay.
+  // For the device's own choices of order and delay: all from one sequence, whichever channel asks.
   Random fork_random();
 
  private:
@@ -150,13 +178,25 @@ class SimDisk {
     bool is_superseded(uint64_t block) const { return !superseded.empty() && superseded[block]; }
   };
 
+  // Power
+  bool gone() const { return cut_ || away_; }
   void cut();
+  void go_away();
   FrozenDisk freeze_locked() const;
+  SimImage choose_survivors(uint64_t seed, Random& random) const;
+  void finish_cached_writes();
+  // Commands
   bool flush_is_honest();
-  StatusCode fault_for(const Io& io);
-  void execute_write(const Io& io, Execution& execution);
-  void execute_partly(const Io& io);
-  std::vector<std::byte> new_content(const Io& io);
+  // What the command asks for, at `at` instead of its own blocks.
+  void carry_out(const Io& io, Lba at, uint64_t flush_point, Execution& execution);
+  void carry_out_with(const SimFault& fault, const Io& io, uint64_t flush_point,
+                      Execution& execution);
+  void time_out(const Io& io, uint64_t flush_point, Execution& execution);
+  void carry_out_partly(const Io& io);
+  void count_down(const Io& io);
+  void trace_execution(const Io& io, const Execution& execution) const;
+  StatusCode finish(const Io& io, const Execution& execution);
+  std::vector<std::byte> new_content(const Io& io, Lba at);
   uint64_t cache(uint64_t first_block, std::vector<std::byte> bytes);
   void make_durable(CachedWrite&& write);
   void make_durable_up_to(uint64_t flush_point);
@@ -170,14 +210,19 @@ class SimDisk {
   SimImage current_;
   SimImage durable_;
   std::vector<CachedWrite> cache_;  // in order of execution
-  std::vector<SimFault> faults_;
+  SimFaults faults_;
   std::vector<SimCommand> commands_;
   SimCounters counters_;
   Random random_;
   uint64_t next_sequence_ = 1;
+  uint64_t next_number_ = 1;  // of a command in the trace
   uint64_t completions_ = 0;
   uint64_t commands_until_cut_ = kNever;
+  uint64_t commands_until_vanishing_ = kNever;
   bool cut_ = false;
+  bool away_ = false;
+  std::atomic<uint64_t> absences_{0};  // changes under mutex_
+  std::vector<Watcher*> watchers_;
   std::function<void()> on_cut_;
   std::function<void(FrozenDisk)> on_command_;
   uint64_t flushes_until_ignored_ = kNever;
