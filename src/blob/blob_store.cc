@@ -402,7 +402,8 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
         break;
       }
       for (const auto& run : *runs) {
-        const Extent extent{at, run.first_cluster * unit, run.count * unit, ExtentState::unwritten};
+        Extent extent{at, run.first_cluster * unit, run.count * unit, ExtentState::unwritten};
+        if (planted("space_not_unwritten")) extent.state = ExtentState::written;
         planned.push_back(extent);
         mapped.set(extent);
         taken.push_back(run);
