@@ -1,5 +1,6 @@
 #include "blobfs/inode.h"
 
+#include "base/planted.h"
 #include "blobfs/path.h"
 
 #include <bit>
@@ -86,13 +87,15 @@ Result<InodeRecord> decode_inode(uint64_t id, std::string_view value) {
   }
   RawInode raw;
   std::memcpy(&raw, value.data(), sizeof raw);
-  if (raw.version != kNamesVersion) {
+  if (raw.version != kNamesVersion && !planted("inode_version")) {
     return error(StatusCode::unsupported, "inode " + std::to_string(id) + ": record version " +
                                               std::to_string(raw.version) +
                                               ", this program knows 1");
   }
-  if (raw.kind < 1 || raw.kind > 3) return bad_inode(id, "kind " + std::to_string(raw.kind));
-  if ((raw.flags & ~kOpenLog) != 0) return bad_inode(id, "unknown flags");
+  if ((raw.kind < 1 || raw.kind > 3) && !planted("inode_kind"))
+    return bad_inode(id, "kind " + std::to_string(raw.kind));
+  if ((raw.flags & ~kOpenLog) != 0 && !planted("inode_flags"))
+    return bad_inode(id, "unknown flags");
   InodeRecord record;
   record.kind = static_cast<InodeKind>(raw.kind);
   record.lifetime = raw.lifetime;
@@ -103,15 +106,18 @@ Result<InodeRecord> decode_inode(uint64_t id, std::string_view value) {
   record.log_epoch = raw.log_epoch;
   record.sealed_bytes = raw.sealed_bytes;
   record.parent = raw.parent;
-  if (record.links == 0) return bad_inode(id, "link count 0");
-  if (record.length > uint64_t{1} << 60) return bad_inode(id, "length beyond 2^60");
+  if (record.links == 0 && !planted("inode_links")) return bad_inode(id, "link count 0");
+  if (record.length > uint64_t{1} << 60 && !planted("inode_length"))
+    return bad_inode(id, "length beyond 2^60");
   if (record.kind == InodeKind::log) {
     const uint32_t size = record.sealed_bytes;
-    if (!std::has_single_bit(size) || size < 512 || size > 4096) {
+    if ((!std::has_single_bit(size) || size < 512 || size > 4096) &&
+        !planted("inode_sealed_bytes")) {
       return bad_inode(id, "sealed-block size " + std::to_string(size));
     }
-    if (record.log_epoch == 0) return bad_inode(id, "log epoch 0");
-  } else if (record.open_log || record.log_epoch != 0 || record.sealed_bytes != 0) {
+    if (record.log_epoch == 0 && !planted("inode_log_epoch")) return bad_inode(id, "log epoch 0");
+  } else if ((record.open_log || record.log_epoch != 0 || record.sealed_bytes != 0) &&
+             !planted("inode_log_fields")) {
     return bad_inode(id, "log fields in something that is not a log");
   }
   return record;
@@ -125,14 +131,16 @@ Result<Entry> decode_entry(uint64_t directory, std::string_view name, std::strin
   if (value.size() != sizeof(RawEntry)) {
     return bad("value has " + std::to_string(value.size()) + " bytes, expected 9");
   }
-  if (name.empty() || name.size() > kMaxNameBytes || name.find('/') != name.npos ||
-      name.find('\0') != name.npos || name == "." || name == "..") {
+  if ((name.empty() || name.size() > kMaxNameBytes || name.find('/') != name.npos ||
+       name.find('\0') != name.npos || name == "." || name == "..") &&
+      !planted("entry_name")) {
     return bad("not a name");
   }
   RawEntry raw;
   std::memcpy(&raw, value.data(), sizeof raw);
-  if (raw.kind != 1 && raw.kind != 2) return bad("kind " + std::to_string(raw.kind));
-  if (raw.id <= kRootDirectory) return bad("id " + std::to_string(raw.id));
+  if (raw.kind != 1 && raw.kind != 2 && !planted("entry_kind"))
+    return bad("kind " + std::to_string(raw.kind));
+  if (raw.id <= kRootDirectory && !planted("entry_id")) return bad("id " + std::to_string(raw.id));
   return Entry{raw.kind == 2, raw.id};
 }
 
@@ -143,7 +151,7 @@ Status check_file_system_record(std::string_view value) {
             "file system record has " + std::to_string(value.size()) + " bytes, expected 12"};
   }
   std::memcpy(&raw, value.data(), sizeof raw);
-  if (raw.version != kNamesVersion) {
+  if (raw.version != kNamesVersion && !planted("names_version")) {
     return {StatusCode::unsupported, "file system record: version " + std::to_string(raw.version) +
                                          ", this program knows 1"};
   }

@@ -75,7 +75,7 @@ Status rewrite_alternating(Core& core, OpenInode& inode, MutexLock& lock, uint64
     wrote_up_to(inode, target);
     return {};
   }
-  if (!inode.displaced) {
+  if (!inode.displaced && !planted("log_full_over_partial")) {
     BASALT_TRY(write_blocks(core, inode, lock, from, full, block + 1, Durably::yes));
     inode.displaced = true;
   }
@@ -87,7 +87,7 @@ Status rewrite_alternating(Core& core, OpenInode& inode, MutexLock& lock, uint64
 
 // Nothing is written in an epoch, and nothing counts as durable in it, before it is durable itself.
 Status settle_epoch(Core& core, OpenInode& inode, MutexLock& lock) {
-  if (!inode.epoch_pending) return {};
+  if (!inode.epoch_pending || planted("log_epoch_not_awaited")) return {};
   const blob::Ticket ticket = inode.epoch_ticket;
   const uint64_t length = inode.record.length;
   lock.unlock();
@@ -101,7 +101,7 @@ Status settle_epoch(Core& core, OpenInode& inode, MutexLock& lock) {
 
 // Brings the newest version of the last block into its own place.
 Status undo_displacement(Core& core, OpenInode& inode, MutexLock& lock) {
-  if (!inode.displaced) return {};
+  if (!inode.displaced || planted("log_displaced_left")) return {};
   const uint64_t block = inode.shape.block_of(inode.written);
   BASALT_TRY(write_blocks(core, inode, lock, inode.shape.position_of(block), inode.written, block,
                           Durably::no));
@@ -119,6 +119,7 @@ InodeRecord new_log_record(Core& core) {
       core.atomic_bytes >= kBlock ? kBlock : std::max(core.device_block_bytes, 512u);
   // Not 1: a creation lost with the power may leave blocks behind, and its id be given again.
   record.log_epoch = std::max<uint32_t>(1, static_cast<uint32_t>(core.store.identity().epoch));
+  if (planted("log_first_epoch")) record.log_epoch = 1;
   return record;
 }
 
@@ -184,7 +185,7 @@ Status begin_log_epoch(Core& core, OpenInode& inode) {
   BASALT_TRY(inode.damage);
   InodeRecord record = inode.current_record(inode.size.load());
   record.open_log = true;
-  ++record.log_epoch;
+  if (!planted("log_epoch_kept")) ++record.log_epoch;
   if (record.log_epoch == 0) {
     return {StatusCode::too_large,
             "log " + std::to_string(inode.id) + ": its epochs are used up; copy it"};
@@ -228,7 +229,7 @@ Status truncate_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t leng
   BASALT_TRY(write_log(core, inode, lock, inode.size.load(), WriteMode::all));
   BASALT_TRY(undo_displacement(core, inode, lock));
   InodeRecord record = inode.current_record(length);
-  ++record.log_epoch;
+  if (!planted("log_epoch_kept_by_truncation")) ++record.log_epoch;
   record.open_log = inode.writers > 0;
   blob::Transaction txn;
   txn.require_data_flush();

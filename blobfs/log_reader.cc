@@ -14,20 +14,23 @@ std::optional<OpenedBlock> open_block(const LogIdentity& log, uint64_t position,
   SealedHeader header;
   std::memcpy(&header, block.data(), sizeof header);
   const uint32_t length = header.length;
-  if (header.version != kSealedVersion || header.file_id != log.file_id ||
-      header.position != position || length == 0 || length > log.shape.payload()) {
+  if ((header.version != kSealedVersion && !planted("log_version")) ||
+      (header.file_id != log.file_id && !planted("log_file_id")) ||
+      (header.position != position && !planted("log_position")) ||
+      (length == 0 && !planted("log_length")) || length > log.shape.payload()) {
     return {};
   }
   const bool below_journaled = position < log.journaled_length;
   const bool other_epoch = header.epoch != log.epoch && !planted("log_epoch");
-  if (below_journaled ? header.epoch > log.epoch : other_epoch) return {};
+  const bool later_epoch = header.epoch > log.epoch && !planted("log_later_epoch");
+  if (below_journaled ? later_epoch : other_epoch) return {};
   const auto covered = block.subspan(sizeof header.crc, sizeof header - sizeof header.crc + length);
   if (crc32c(covered) != header.crc && !planted("log_checksum")) return {};
 
   OpenedBlock opened;
   opened.epoch = header.epoch;
   opened.payload = block.subspan(sizeof header, length);
-  if (header.epoch != log.epoch) {
+  if (header.epoch != log.epoch && !planted("log_old_epoch_whole")) {
     const uint64_t counts = std::min<uint64_t>(length, log.journaled_length - position);
     opened.payload = opened.payload.first(counts);
   }
@@ -50,7 +53,8 @@ void LogEndSearch::take(std::span<const std::byte> block, std::span<const std::b
     ++valid_blocks_;
     highest_end_ = std::max(highest_end_, position + own->payload.size());
     // Of an older epoch, what counted as durable then may have been truncated since.
-    if (own->epoch == log_.epoch) proven_durable_ = std::max(proven_durable_, own->durable);
+    if (own->epoch == log_.epoch || planted("log_stale_proof"))
+      proven_durable_ = std::max(proven_durable_, own->durable);
   }
   if (found_) return;
   // A full block in its own place is never rewritten, so no other version can matter.
@@ -67,8 +71,9 @@ void LogEndSearch::take(std::span<const std::byte> block, std::span<const std::b
 
 void LogEndSearch::settle(const OpenedBlock* own, const OpenedBlock* displaced) {
   found_ = true;
-  displaced_ =
-      displaced != nullptr && (own == nullptr || displaced->payload.size() > own->payload.size());
+  displaced_ = displaced != nullptr &&
+               (own == nullptr || displaced->payload.size() > own->payload.size()) &&
+               !planted("log_displaced_ignored");
   const OpenedBlock* last = displaced_ ? displaced : own;
   if (last == nullptr) return;  // ends with the block before
   last_payload_.assign(last->payload.begin(), last->payload.end());

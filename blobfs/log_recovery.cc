@@ -1,5 +1,6 @@
 // The end of a log after a crash: reading its blocks forward, and settling what was found
 // (docs/format/log.md, "Finding the end"). Part of log_file.h.
+#include "base/planted.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_file.h"
@@ -62,7 +63,7 @@ Status journal_end(Core& core, OpenInode& inode) {
   const uint64_t size = inode.size.load();
   InodeRecord record = inode.current_record(size);
   record.open_log = false;
-  ++record.log_epoch;
+  if (!planted("log_epoch_kept")) ++record.log_epoch;
   blob::Transaction txn;
   txn.require_data_flush();  // what was found may be in the device's cache only
   if (!inode.unlinked) txn.catalog_put(inode_key(inode.id), encode(record));
@@ -80,7 +81,8 @@ Status accept_end(Core& core, OpenInode& inode, const LogEndSearch& search) {
   inode.size.store(search.end(), std::memory_order_release);
   inode.written = search.end();
   if (!core.read_only) {
-    if (search.last_is_displaced()) BASALT_TRY(replace_last_block(core, inode, search));
+    if (search.last_is_displaced() && !planted("log_displaced_left"))
+      BASALT_TRY(replace_last_block(core, inode, search));
     BASALT_TRY(journal_end(core, inode));
   } else if (search.last_is_displaced()) {
     inode.tail.add_piece(search.end() - search.last_payload().size(), AppendTail::Memory::any);

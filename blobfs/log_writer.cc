@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/planted.h"
 
 #include <algorithm>
 #include <cstring>
@@ -14,7 +15,8 @@ void seal_block(const LogShape& shape, const SealOptions& options, uint64_t posi
                "a block has 1 … payload bytes");
   BASALT_CHECK(block.size() == shape.block_bytes, "a sealed block has the file's block size");
   const uint64_t end = position + payload.size();
-  const uint64_t lag = end - std::min(end, options.durable);
+  const uint64_t durable = planted("log_durable_unstated") ? 0 : options.durable;
+  const uint64_t lag = end - std::min(end, durable);
   SealedHeader header{};
   header.length = static_cast<uint16_t>(payload.size());
   header.version = kSealedVersion;

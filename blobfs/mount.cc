@@ -145,7 +145,7 @@ Result<TailImage> FileSystemImpl::load_tail(const TailBinding& binding) {
 Status FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
   kept_.clear();
   kept_paths_.clear();
-  if (!identity.previous_open_was_writer) return {};
+  if (!identity.previous_open_was_writer && !planted("tail_after_clean_end")) return {};
   TailBinding binding{identity.uuid, identity.previous_open_id, {}, context_.boot_id()};
   useless_ = binding;
   if (identity.previous_boot_id != context_.boot_id() && !planted("tail_of_another_boot"))
@@ -183,7 +183,8 @@ Status FileSystemImpl::find_tails(const blob::StoreIdentity& identity) {
 
 Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
   if (tail_) tail_->remove();  // of an attempt with the other superblock
-  const TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
+  TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
+  if (planted("tail_predecessor_unnamed")) binding.predecessor = {};
   BASALT_TRY_ASSIGN(tail_,
                     SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
   return {};
@@ -193,8 +194,9 @@ Status FileSystemImpl::replay_transactions() {
   for (const TailImage& image : kept_) {
     for (const KeptTransaction& kept : image.transactions()) {
       const uint64_t last = store_->last_ticket().value;
-      if (kept.ticket <= last) continue;  // in the journal already
-      if (kept.ticket != last + 1) {
+      if (kept.ticket <= last && !planted("tail_ticket_repeated"))
+        continue;  // in the journal already
+      if (kept.ticket != last + 1 && !planted("tail_ticket_skipped")) {
         note("shared-memory tail: transaction " + std::to_string(kept.ticket) +
              " does not follow " + std::to_string(last) + "; it and those after it were left out");
         return {};
@@ -255,7 +257,8 @@ Status FileSystemImpl::replay_file(std::span<const KeptChunk> chunks) {
       continue;
     }
     if (chunk.offset + chunk.bytes.size() <= size) continue;
-    BASALT_TRY(file.append(chunk.bytes.subspan(size - chunk.offset)));
+    const uint64_t known = planted("tail_bytes_twice") ? 0 : size - chunk.offset;
+    BASALT_TRY(file.append(chunk.bytes.subspan(known)));
   }
   return file.close();
 }
@@ -269,8 +272,10 @@ Status FileSystemImpl::finish_recovery() {
     return {};
   }
   // What was replayed is durable before the old tail goes.
-  BASALT_TRY(store_->flush());
-  BASALT_TRY(store_->wait_durable(store_->last_ticket()));
+  if (!planted("tail_removed_early")) {
+    BASALT_TRY(store_->flush());
+    BASALT_TRY(store_->wait_durable(store_->last_ticket()));
+  }
   for (const std::string& path : kept_paths_) ::unlink(path.c_str());
   kept_.clear();
   TailImage::remove_abandoned(context_.shared_memory_dir(), identity.uuid, context_.boot_id());

@@ -1,5 +1,6 @@
 #include "blobfs/name_space.h"
 
+#include "base/planted.h"
 #include "base/try.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_file.h"
@@ -165,7 +166,7 @@ Status NameSpace::touch_directory(blob::Transaction& txn, uint64_t directory) {
 void NameSpace::add_unlink(blob::Transaction& txn, const OpenInode& inode) {
   if (inode.record.links <= 1) {
     txn.catalog_erase(inode_key(inode.id));
-    txn.orphan(BlobId{inode.id});
+    if (!planted("orphan_not_listed")) txn.orphan(BlobId{inode.id});
     return;
   }
   InodeRecord record = inode.record;
@@ -304,8 +305,10 @@ Status NameSpace::make_directory(std::string_view path) {
   const BlobId id = core_.store.new_blob_id();
   blob::Transaction txn;
   // A blob of this id comes and goes: so the store remembers that the id was given.
-  txn.create_blob(id, {});
-  txn.delete_blob(id);
+  if (!planted("directory_id_forgotten")) {
+    txn.create_blob(id, {});
+    txn.delete_blob(id);
+  }
   txn.catalog_put(inode_key(id.value),
                   encode(new_directory_record(place.directory, core_.now_us())));
   txn.catalog_put(entry_key(place.directory, place.name), encode(Entry{true, id.value}));

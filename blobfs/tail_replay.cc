@@ -41,15 +41,18 @@ Status check_header(const TailHeader& header, std::span<const std::byte> content
   const auto bad = [](StatusCode code, const char* why) {
     return Status(code, std::string("shared-memory tail: ") + why);
   };
-  if (header.magic != kTailMagic) return bad(StatusCode::corruption, "no magic");
+  if (header.magic != kTailMagic && !planted("tail_magic"))
+    return bad(StatusCode::corruption, "no magic");
   const auto covered = content.subspan(offsetof(TailHeader, version),
                                        sizeof(TailHeader) - offsetof(TailHeader, version));
-  if (crc32c(covered) != header.crc) return bad(StatusCode::corruption, "header checksum mismatch");
-  if (header.version != kTailVersion)
+  if (crc32c(covered) != header.crc && !planted("tail_header_checksum"))
+    return bad(StatusCode::corruption, "header checksum mismatch");
+  if (header.version != kTailVersion && !planted("tail_version"))
     return bad(StatusCode::unsupported, "written by another version");
-  if (header.store_uuid != wanted.store_uuid)
+  if (header.store_uuid != wanted.store_uuid && !planted("tail_uuid"))
     return bad(StatusCode::miscompare, "of another store");
-  if (header.open_id != wanted.open_id) return bad(StatusCode::miscompare, "of another opening");
+  if (header.open_id != wanted.open_id && !planted("tail_open_id"))
+    return bad(StatusCode::miscompare, "of another opening");
   const std::string_view boot_id(header.boot_id.data(), header.boot_id.size());
   const std::string_view wanted_boot =
       std::string_view(wanted.boot_id).substr(0, header.boot_id.size());
@@ -69,10 +72,11 @@ Result<TailImage> TailImage::parse(std::vector<std::byte> content, const TailBin
   BASALT_TRY(check_header(header, content, wanted));
   // The layout follows from the size, so nothing the header says is used as an offset.
   const TailLayout layout = tail_layout(content.size());
-  if (header.file_bytes != layout.file_bytes || content.size() != layout.file_bytes ||
-      header.ring_offset != layout.ring_offset || header.ring_bytes != layout.ring_bytes ||
-      header.table_offset != layout.table_offset || header.chunk_count != layout.chunk_count ||
-      header.chunks_offset != layout.chunks_offset || header.chunk_bytes != kTailChunkBytes) {
+  if ((header.file_bytes != layout.file_bytes || content.size() != layout.file_bytes ||
+       header.ring_offset != layout.ring_offset || header.ring_bytes != layout.ring_bytes ||
+       header.table_offset != layout.table_offset || header.chunk_count != layout.chunk_count ||
+       header.chunks_offset != layout.chunks_offset || header.chunk_bytes != kTailChunkBytes) &&
+      !planted("tail_layout")) {
     return refuse(StatusCode::corruption, "its parts do not lie where they should");
   }
   TailImage image;
@@ -157,12 +161,13 @@ Result<struct stat> open_dead_tail(const std::string& path, Descriptor& file) {
   if (::fstat(file.fd, &info) != 0) {
     return error(StatusCode::io_error, path + ": fstat: " + std::strerror(errno));
   }
-  if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid() || (info.st_mode & 07777) != 0600 ||
-      info.st_nlink != 1) {
+  if ((!S_ISREG(info.st_mode) || info.st_uid != ::geteuid() || (info.st_mode & 07777) != 0600 ||
+       info.st_nlink != 1) &&
+      !planted("tail_of_anyone")) {
     return error(StatusCode::permission_denied,
                  path + ": must be a regular file of this user, mode 0600, with one link");
   }
-  if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0) {
+  if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0 && !planted("tail_of_the_living")) {
     return error(StatusCode::busy, path + ": its process still has it open");
   }
   return info;

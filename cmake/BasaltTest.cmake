@@ -1,6 +1,7 @@
-# basalt_test(name SOURCES … LINK … [LABELS …] [TIMEOUT seconds] [ARGS …] [NO_MAIN] [SERIAL]): a
+# basalt_test(name SOURCES … LINK … [SANITIZE …] [TIMEOUT seconds] [ARGS …] [NO_MAIN] [SERIAL]): a
 # GoogleTest executable whose cases are ctest's cases, named name.Suite.case. NO_MAIN: it brings its
-# own main(). SERIAL: ctest runs it alone (it measures time or needs the whole machine).
+# own main(). SERIAL: ctest runs it alone (it measures time or needs the whole machine). SANITIZE asan, tsan
+# or asan_tsan, as a label: it is among those that `./dev test --sanitize=quick` runs under these.
 #
 # basalt_bench(name SOURCES … LINK …): a Google Benchmark executable in <build>/bench, run by ./dev bench.
 #
@@ -8,12 +9,14 @@
 # With BASALT_FUZZ (clang) it is linked with libFuzzer, for ./dev fuzz; otherwise it only replays the
 # corpus, as one of ctest's cases.
 include(GoogleTest)
-if(NOT TARGET fuzz_entries)
-  add_custom_target(fuzz_entries)
-endif()
+foreach(group fuzz_entries quick_asan quick_tsan)
+  if(NOT TARGET ${group})
+    add_custom_target(${group})
+  endif()
+endforeach()
 
 function(basalt_test name)
-  cmake_parse_arguments(arg "NO_MAIN;SERIAL" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(arg "NO_MAIN;SERIAL" "TIMEOUT;SANITIZE" "SOURCES;LINK;ARGS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
@@ -27,9 +30,14 @@ function(basalt_test name)
   basalt_compile_options(${name})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   set(properties TIMEOUT ${arg_TIMEOUT})
-  if(arg_LABELS)
-    list(APPEND properties LABELS "${arg_LABELS}")
+  if(arg_SANITIZE)
+    list(APPEND properties LABELS ${arg_SANITIZE})
   endif()
+  foreach(sanitizer asan tsan)
+    if(arg_SANITIZE MATCHES ${sanitizer})
+      add_dependencies(quick_${sanitizer} ${name})
+    endif()
+  endforeach()
   if(arg_SERIAL)
     list(APPEND properties RUN_SERIAL TRUE)
   endif()

@@ -20,7 +20,7 @@ Status write_pages(PageStore& pages, ChannelPool& pool, std::vector<FrozenPage>&
             [](const FrozenPage& a, const FrozenPage& b) { return a.page < b.page; });
   BASALT_TRY_ASSIGN(auto lease, pool.lease());
   AlignedBuffer joined(std::min<size_t>(frozen.size(), 32 * kMaxWriteBlocks) * kBlockBytes);
-  for (unsigned copy = 0; copy < 2; ++copy) {
+  for (unsigned copy = 0; copy < (planted("second_copy_unwritten") ? 1u : 2u); ++copy) {
     std::vector<BlockWrite> batch;
     size_t used = 0;
     const auto flush_batch = [&]() -> Status {

@@ -4,6 +4,7 @@
 // block is never overwritten; its whole cluster is written anew elsewhere and mapped, with its checksums, by one
 // transaction. A reader looks the mapping, the bytes and the checksums up one after the other, so a write beside
 // him can make them differ: what does not fit is read once more with writes held off, and only that counts.
+#include "base/planted.h"
 #include "base/try.h"
 #include "blob/aligned_buffer.h"
 #include "blob/block_io.h"
@@ -79,7 +80,7 @@ std::optional<uint64_t> BlobStore::first_damaged(Blob& blob, uint64_t offset,
     }
     blob.map_lock_.unlock_shared();
     for (uint64_t i = 0; i < range.count; ++i) {
-      if (!is_known[i]) continue;
+      if (!is_known[i] || planted("data_checksum_ignored")) continue;
       if (block_checksum(chunk.subspan(i * kBlockBytes, kBlockBytes)) != expected[i]) {
         return offset + i * kBlockBytes;
       }
@@ -147,7 +148,7 @@ void BlobStore::record_checksums(Transaction& txn, const Blob& blob, BlockRange 
 }
 
 bool BlobStore::overwrites_recorded(Blob& blob, uint64_t offset, uint64_t length) {
-  if (!blob.has_checksums_) return false;
+  if (!blob.has_checksums_ || planted("recorded_block_overwritten")) return false;
   const std::vector<Extent> found = extents(blob, blocks_of(offset, length));
   return std::any_of(found.begin(), found.end(),
                      [](const Extent& e) { return e.state == ExtentState::written; });
@@ -157,7 +158,9 @@ bool BlobStore::overwrites_recorded(Blob& blob, uint64_t offset, uint64_t length
 // bytes in their place would be damage after a crash.
 Status BlobStore::wait_durable_unwritten() {
   const Ticket made{impl_->unwritten_ticket.load()};
-  if (made.value == 0 || impl_->journal->durable() >= made) return {};
+  if (made.value == 0 || impl_->journal->durable() >= made || planted("unwritten_not_awaited")) {
+    return {};
+  }
   return wait_durable(made);
 }
 
@@ -244,9 +247,9 @@ Status BlobStore::replace_clusters(Blob& blob, uint64_t offset, std::span<const 
   blob.map_lock_.lock_shared();
   for (uint64_t i = 0; i < range.count; ++i) checksums[i] = blob.checksums_.at(first + i);
   blob.map_lock_.unlock_shared();
-  for (uint64_t i = 0; i < changed.count; ++i) {
-    checksums[changed.first - first + i] =
-        block_checksum(bytes.subspan(i * kBlockBytes, kBlockBytes));
+  const BlockRange anew = planted("exchange_renews_checksums") ? range : changed;
+  for (uint64_t i = anew.first - first; i < anew.end() - first; ++i) {
+    checksums[i] = block_checksum(image.span().subspan(i * kBlockBytes, kBlockBytes));
   }
 
   {
@@ -266,7 +269,7 @@ Status BlobStore::replace_clusters(Blob& blob, uint64_t offset, std::span<const 
         blob.id(), part.first,
         {reinterpret_cast<const char*>(&checksums[part.first - first]), part.count * sizeof(le32)});
   });
-  txn.require_data_flush();
+  if (!planted("exchange_not_flushed")) txn.require_data_flush();
   BASALT_TRY_ASSIGN([[maybe_unused]] const Ticket ticket, apply(txn));
   const std::lock_guard map(blob.map_lock_);
   for (uint64_t i = 0; i < range.count; ++i) blob.checksums_.set(first + i, checksums[i]);

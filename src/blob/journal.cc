@@ -130,7 +130,7 @@ void Journal::step(MutexLock& lock) {
     phase_ = Phase::idle;
     if (failure_.ok()) failure_ = status;
     lock.unlock();
-    hooks_.on_failure(status);
+    if (!planted("journal_failure_unsaid")) hooks_.on_failure(status);
     lock.lock();
     return;
   }
@@ -185,7 +185,7 @@ bool Journal::seal_record() {
   header.epoch = epoch_;
   header.sequence = cursor_.sequence;
   header.position = cursor_.position;
-  header.durable_position = cursor_.position;
+  header.durable_position = planted("journal_durable_unstated") ? 0 : cursor_.position;
   header.first_transaction = queue_.front().ticket.value;
   header.transaction_count = static_cast<uint32_t>(count);
   header.payload_bytes = static_cast<uint32_t>(bytes - sizeof header);
@@ -367,8 +367,10 @@ size_t validate_record(std::span<const std::byte> bytes, const Uuid& uuid, uint6
   JournalHeader header;
   if (bytes.size() < sizeof header) return 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kJournalMagic || header.uuid != uuid ||
-      (header.epoch != epoch && !planted("journal_epoch")) || header.position != position) {
+  if ((header.magic != kJournalMagic && !planted("journal_magic")) ||
+      (header.uuid != uuid && !planted("journal_uuid")) ||
+      (header.epoch != epoch && !planted("journal_epoch")) ||
+      (header.position != position && !planted("journal_position"))) {
     return 0;
   }
   const size_t total = sizeof header + size_t{header.payload_bytes};
@@ -427,7 +429,7 @@ Status replay_record(std::span<const std::byte> record, Ticket& covered,
     const auto operations = rest.first(prefix.bytes);
     rest = rest.subspan(prefix.bytes);
     if (ticket <= covered) continue;
-    if (ticket.value != covered.value + 1) {
+    if (ticket.value != covered.value + 1 && !planted("journal_first_transaction")) {
       return Status(StatusCode::corruption, "journal: transaction " + std::to_string(ticket.value) +
                                                 " follows " + std::to_string(covered.value));
     }
@@ -435,7 +437,8 @@ Status replay_record(std::span<const std::byte> record, Ticket& covered,
                    .with_context("journal: transaction " + std::to_string(ticket.value)));
     covered = ticket;
   }
-  if (!rest.empty() || ticket.value != header.first_transaction + header.transaction_count) {
+  if ((!rest.empty() || ticket.value != header.first_transaction + header.transaction_count) &&
+      !planted("journal_count")) {
     return Status(StatusCode::corruption, "journal: record at position " +
                                               std::to_string(header.position) +
                                               " does not hold what its header says");

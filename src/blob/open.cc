@@ -25,13 +25,14 @@ Status no_store(const SuperblockPair& pair) {
 }  // namespace
 
 Status check_features(const Superblock& sb, OpenMode mode) {
-  if (const uint64_t unknown = sb.incompatible_features & ~kKnownIncompatible; unknown != 0) {
+  if (const uint64_t unknown = sb.incompatible_features & ~kKnownIncompatible;
+      unknown != 0 && !planted("features_incompatible")) {
     return Status(StatusCode::unsupported, "the store uses incompatible features " +
                                                std::to_string(unknown) +
                                                " unknown to this version; use a newer one");
   }
   const uint64_t unknown = sb.read_only_features & ~kKnownReadOnlyCompatible;
-  if (unknown != 0 && mode == OpenMode::read_write) {
+  if (unknown != 0 && mode == OpenMode::read_write && !planted("features_read_only")) {
     return Status(StatusCode::unsupported, "the store uses features " + std::to_string(unknown) +
                                                " that this version can only read; open read-only");
   }
@@ -98,13 +99,14 @@ Status BlobStore::Impl::become_writer(Channel& channel, bool replayed) {
   if (!planted("recovery_not_flushed")) BASALT_TRY(flush_device(channel, "recovery"));
   BASALT_TRY(check_device());
   if (!planted("epoch_kept")) superblock.epoch = superblock.epoch + 1;
-  context.random().fill(identity.open_id);
+  if (!planted("open_id_kept")) context.random().fill(identity.open_id);
   superblock.open_id = identity.open_id;
   std::memset(superblock.boot_id, 0, sizeof superblock.boot_id);
   const std::string& boot_id = context.boot_id();
   std::memcpy(superblock.boot_id, boot_id.data(),
               std::min(boot_id.size(), sizeof superblock.boot_id - 1));
   superblock.open_for_writing = options.has_tail ? kOpenWithTail : kOpenWithoutTail;
+  if (planted("open_not_recorded")) superblock.open_for_writing = kNotOpen;
   identity.epoch = superblock.epoch;
   if (options.before_takeover) BASALT_TRY(options.before_takeover(identity));
   const JournalGeometry geometry{superblock.journal_first_block, superblock.journal_blocks};
@@ -161,7 +163,8 @@ Result<std::unique_ptr<BlobStore::Impl>> open_impl(Context& context, Device& dev
       impl->identity.epoch = sb.epoch;
       const bool replayed = impl->last_ticket.value != sb.transaction_sequence;
       if (options.mode == OpenMode::read_write) {
-        BASALT_TRY(impl->become_writer(*channel, replayed));
+        const bool checkpoints = replayed && !planted("replay_not_checkpointed");
+        BASALT_TRY(impl->become_writer(*channel, checkpoints));
       }
       for (const std::string& note : impl->notes)
         context.log().log(LogLevel::warning, "blob", note);

@@ -1,5 +1,6 @@
 // Space: given to blobs and taken away, and when what was freed may be given out again (docs/format/store.md, "Space
 // that is freed").
+#include "base/planted.h"
 #include "base/try.h"
 #include "blob/store_impl.h"
 
@@ -50,7 +51,8 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
         break;
       }
       for (const auto& run : *runs) {
-        const Extent extent{at, run.first_cluster * unit, run.count * unit, ExtentState::unwritten};
+        Extent extent{at, run.first_cluster * unit, run.count * unit, ExtentState::unwritten};
+        if (planted("space_not_unwritten")) extent.state = ExtentState::written;
         planned.push_back(extent);
         mapped.set(extent);
         taken.push_back(run);

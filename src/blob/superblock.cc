@@ -67,7 +67,7 @@ void drop_stale(SuperblockPair& pair) {
   const unsigned newest = *pair.newest(), slot = 1 - newest;
   const uint64_t expected = pair.slots[newest]->generation - 1;
   const uint64_t found = pair.slots[slot]->generation;
-  if (found == expected) return;
+  if (found == expected || planted("superblock_stale")) return;
   pair.problems[slot] =
       Status(StatusCode::corruption, "superblock " + std::to_string(slot) + " (byte " +
                                          std::to_string(kSuperblockOffset[slot]) +
@@ -85,7 +85,7 @@ Result<Superblock> parse_superblock(std::span<const std::byte> bytes, unsigned s
   Superblock sb;
   if (bytes.size() < sizeof sb) return error(StatusCode::corruption, name + ": short");
   std::memcpy(&sb, bytes.data(), sizeof sb);
-  if (sb.magic != kSuperblockMagic) {
+  if (sb.magic != kSuperblockMagic && !planted("superblock_magic")) {
     return error(StatusCode::not_found, name + ": no Basalt store here (magic not found)");
   }
   if (const uint32_t crc = superblock_crc(sb); crc != sb.crc && !planted("superblock_checksum")) {
@@ -93,12 +93,12 @@ Result<Superblock> parse_superblock(std::span<const std::byte> bytes, unsigned s
                                              std::to_string(sb.crc) + ", computed " +
                                              std::to_string(crc) + ")");
   }
-  if (sb.format_version != kFormatVersion) {
+  if (sb.format_version != kFormatVersion && !planted("superblock_version")) {
     return error(StatusCode::unsupported, name + ": format version " +
                                               std::to_string(sb.format_version) +
                                               "; this program reads version 1");
   }
-  if (sb.generation % 2 != slot) {
+  if (sb.generation % 2 != slot && !planted("superblock_slot")) {
     return error(StatusCode::corruption, name + ": generation " + std::to_string(sb.generation) +
                                              " belongs into the other slot");
   }
@@ -135,7 +135,8 @@ Result<SuperblockPair> read_superblocks(Channel& channel, const DeviceInfo& info
       pair.problems[slot] = parsed.error();
     }
   }
-  if (pair.slots[0] && pair.slots[1] && pair.slots[0]->uuid != pair.slots[1]->uuid) {
+  if (pair.slots[0] && pair.slots[1] && pair.slots[0]->uuid != pair.slots[1]->uuid &&
+      !planted("superblock_uuid")) {
     return error(StatusCode::corruption,
                  "the two superblocks belong to different stores (UUIDs differ)");
   }

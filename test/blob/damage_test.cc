@@ -215,7 +215,7 @@ class FailingDeviceTest : public StoreFixture {
   }
   // After a failed write nothing more is accepted; what was durable is there at the next opening.
   void expect_dead_and_recoverable() {
-    EXPECT_EQ(store_->health().code(), StatusCode::read_only);
+    ASSERT_EQ(store_->health().code(), StatusCode::read_only);
     Transaction txn;
     txn.catalog_put("after", "the fault");
     EXPECT_EQ(store_->apply(txn).error().code(), StatusCode::read_only);

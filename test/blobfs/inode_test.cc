@@ -62,7 +62,9 @@ TEST(Inode, ImpossibleFieldsAreCorruption) {
     bytes[at] = static_cast<char>(value);
     return decode_inode(7, bytes);
   };
-  EXPECT_EQ(with(0, 2).error().code(), StatusCode::unsupported);
+  const auto later = with(0, 2);
+  ASSERT_FALSE(later.has_value());
+  EXPECT_EQ(later.error().code(), StatusCode::unsupported);
   const struct {
     size_t at;
     uint8_t value;
@@ -76,11 +78,24 @@ TEST(Inode, ImpossibleFieldsAreCorruption) {
     ASSERT_FALSE(decoded.has_value()) << c.what;
     EXPECT_EQ(decoded.error().code(), StatusCode::corruption) << c.what;
   }
+  std::string table = encode(InodeRecord{});
+  table[1] = 4;
+  EXPECT_FALSE(decode_inode(7, table).has_value()) << "no log fields, and kind 4";
   EXPECT_FALSE(decode_inode(7, std::string_view(good).substr(1)).has_value());
   EXPECT_FALSE(decode_entry(1, "n", std::string(9, '\0')).has_value());
+  std::string entry = encode(Entry{false, 20});
+  entry[0] = 3;
+  EXPECT_FALSE(decode_entry(1, "n", entry).has_value());
   EXPECT_FALSE(decode_entry(1, "..", encode(Entry{false, 20})).has_value());
   EXPECT_FALSE(decode_entry(1, "a/b", encode(Entry{false, 20})).has_value());
   EXPECT_FALSE(decode_entry(1, "n", encode(Entry{true, kRootDirectory})).has_value());
+}
+
+TEST(Inode, ALaterFileSystemIsNotOurs) {
+  std::string record = encode_file_system_record();
+  record[0] = kNamesVersion + 1;
+  EXPECT_EQ(check_file_system_record(record).code(), StatusCode::unsupported);
+  EXPECT_EQ(check_file_system_record(record.substr(1)).code(), StatusCode::corruption);
 }
 
 TEST(Inode, AnyBytesAreJudgedWithoutHarm) {

@@ -1,6 +1,8 @@
 // kill -9: what flush() and changes of names promised is there for the next mount on the same boot, and only
 // there; bytes never flushed harm nothing. Method: children that are killed, at their end or at every single
 // device write, also while they recover.
+#include "base/crc32c.h"
+#include "blobfs/tail_format.h"
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -11,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 namespace basalt {
 namespace {
@@ -227,6 +230,118 @@ TEST_F(KillTest, AnImageOfAnEarlierOpeningDoesNotTakeALaterTail) {
   mount();
   EXPECT_TRUE(has_note("no shared-memory tail"));
   EXPECT_EQ(read_file("/f"), pattern(100, 1));
+}
+
+// A tail that was replayed is gone, so what it held is on the device, whatever comes next.
+TEST_F(KillTest, WhatWasReplayedIsDurable) {
+  for (const FileKind kind : {FileKind::log, FileKind::table}) {
+    make();
+    ASSERT_TRUE(in_child([&] {
+      const auto file = create("/f", kind);
+      ASSERT_OK(file->append(pattern(70000, 1)));
+      ASSERT_OK(file->flush());
+      die();
+    }));
+    ASSERT_TRUE(in_child([] {}));
+    change_boot();
+    disk_->power_cut();
+    mount();
+    EXPECT_EQ(read_file("/f"), pattern(70000, 1));
+    unmount();
+    expect_clean();
+  }
+}
+
+TEST_F(KillTest, TheIdOfADirectoryIsNotGivenAgain) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    ASSERT_OK(fs_->make_directory("/d"));
+    ASSERT_OK(fs_->sync_directory("/"));
+  }));
+  change_boot();
+  mount();
+  ASSERT_OK(create("/f")->close());
+  const auto directory = fs_->stat("/d"), file = fs_->stat("/f");
+  ASSERT_TRUE(directory.has_value() && file.has_value());
+  EXPECT_NE(directory->file_id, file->file_id);
+  unmount();
+  expect_clean();
+}
+
+// What a killed process left in the ring of its tail, to be changed.
+class RingTest : public KillTest {
+ protected:
+  // Makes the directories, the first `synced` of them durable, and dies.
+  void leave_directories(std::initializer_list<const char*> names, size_t synced) {
+    make();
+    ASSERT_TRUE(in_child([&] {
+      size_t made = 0;
+      for (const char* name : names) {
+        ASSERT_OK(fs_->make_directory(name));
+        if (++made == synced) ASSERT_OK(fs_->sync_directory("/"));
+      }
+    }));
+    ASSERT_EQ(tail_files().size(), 1u);
+    tail_ = tail_files()[0];
+  }
+  template <typename T>
+  T load(uint64_t offset) {
+    T value{};
+    std::ifstream file(tail_, std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(offset));
+    file.read(reinterpret_cast<char*>(&value), sizeof value);
+    return value;
+  }
+  template <typename T>
+  void store(uint64_t offset, const T& value) {
+    std::fstream file(tail_, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(offset));
+    file.write(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  // Where the entries begin, whether they count or not.
+  std::vector<uint64_t> entries() {
+    std::vector<uint64_t> found;
+    for (uint64_t at = blobfs::kTailHeaderBytes;;) {
+      const auto entry = load<blobfs::TailEntryHeader>(at);
+      if (entry.length == 0) return found;
+      found.push_back(at);
+      at += blobfs::tail_entry_bytes(entry.length);
+    }
+  }
+  std::string tail_;
+};
+
+// The journal's record was written, and the process killed before it took note.
+TEST_F(RingTest, TransactionsTheJournalHasAreSkipped) {
+  leave_directories({"/a", "/b"}, 1);
+  ASSERT_GT(load<uint64_t>(blobfs::kRingHeadOffset), 0u);
+  store(blobfs::kRingHeadOffset, uint64_t{0});
+  mount();
+  EXPECT_TRUE(fs_->recovery_notes().empty());
+  EXPECT_TRUE(exists("/a") && exists("/b"));
+  unmount();
+  expect_clean();
+}
+
+// The entries up to a gap count; nothing is made of what follows it.
+TEST_F(RingTest, ATransactionThatDoesNotFollowEndsIt) {
+  leave_directories({"/a", "/b", "/c"}, 0);
+  const auto places = entries();
+  ASSERT_EQ(places.size(), 3u);
+  auto last = load<blobfs::TailEntryHeader>(places[2]);
+  std::vector<std::byte> bytes;
+  for (uint64_t i = 0; i < last.length; ++i) {
+    bytes.push_back(load<std::byte>(places[2] + sizeof last + i));
+  }
+  last.ticket = last.ticket + 1;
+  last.crc = crc32c(bytes, crc32c(std::as_bytes(std::span(&last, 1)).first(12)));
+  store(places[2], last);
+  mount();
+  EXPECT_TRUE(has_note("does not follow"));
+  EXPECT_TRUE(exists("/a") && exists("/b"));
+  EXPECT_FALSE(exists("/c"));
+  unmount();
+  expect_clean();
 }
 
 TEST_F(KillTest, ADamagedTailHarmsNothing) {

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
+#include "base/crc32c.h"
 #include "blobfs/log_reader.h"
 #include "blobfs/log_writer.h"
 
@@ -79,6 +81,25 @@ TEST_F(LogBlocks, EveryFlippedBitIsFound) {
   }
 }
 
+// Right checksums, impossible fields.
+TEST_F(LogBlocks, AForgedFieldIsFound) {
+  const auto opens = [&](auto&& change) {
+    Block block = seal(0, 480, 0);
+    SealedHeader header;
+    std::memcpy(&header, block.data(), sizeof header);
+    change(header);
+    std::memcpy(block.data(), &header, sizeof header);
+    const size_t covered = std::min<size_t>(sizeof header - 4 + header.length, block.size() - 4);
+    header.crc = crc32c(std::span(block).subspan(4, covered));
+    std::memcpy(block.data(), &header, sizeof header);
+    return open_block(log_, 0, block).has_value();
+  };
+  EXPECT_TRUE(opens([](auto&) {}));
+  EXPECT_FALSE(opens([](auto& header) { header.version = 2; }));
+  EXPECT_FALSE(opens([](auto& header) { header.length = 0; }));
+  EXPECT_FALSE(opens([](auto& header) { header.length = 481; }));
+}
+
 TEST_F(LogBlocks, TheLagSaturatesDownwards) {
   const Block far = seal(uint64_t{1} << 30, 480, 0);  // position beyond 2^32
   const uint64_t position = (uint64_t{1} << 30) * 480;
@@ -124,6 +145,8 @@ TEST_F(LogBlocks, TheJournaledLengthIsAFloor) {
   EXPECT_EQ(search({empty_, seal(1, 10, 0, 4)}).end(), 480u) << "an older epoch beyond the length";
   log_.journaled_length = 500;
   EXPECT_EQ(search({empty_, seal(1, 300, 0, 4)}).end(), 500u) << "cut back to the length";
+  EXPECT_FALSE(search({empty_, seal(1, 300, 700, 4)}).bytes_missing())
+      << "what was durable beyond the length has been cut off since";
 }
 
 TEST_F(LogBlocks, StaleAndForeignBlocksEndTheFile) {

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <random>
 
+#include "base/crc32c.h"
 #include "blobfs/append_tail.h"
 #include "blobfs/tail_replay.h"
 
@@ -43,6 +44,13 @@ class TailTest : public ::testing::Test {
     const std::string text((std::istreambuf_iterator<char>(file)), {});
     return bytes_of(text);
   }
+  static StatusCode code_of(const Result<TailImage>& image) {
+    return image ? StatusCode::ok : image.error().code();
+  }
+  StatusCode parsed(const TailBinding& wanted) {
+    return code_of(TailImage::parse(content(), wanted));
+  }
+  StatusCode loaded() { return code_of(TailImage::load(dir_, binding_)); }
   std::string dir_;
   TailBinding binding_;
 };
@@ -101,18 +109,48 @@ TEST_F(TailTest, TheBindingMustMatchInEverything) {
   create();
   TailBinding other = binding_;
   other.store_uuid[0] = std::byte{9};
-  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  EXPECT_EQ(parsed(other), StatusCode::miscompare);
   other = binding_;
   other.open_id[15] = std::byte{9};
-  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  EXPECT_EQ(parsed(other), StatusCode::miscompare);
   other = binding_;
   other.boot_id.back() = 'x';
-  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare);
+  EXPECT_EQ(parsed(other), StatusCode::miscompare);
   other.boot_id.pop_back();
-  EXPECT_EQ(TailImage::parse(content(), other).error().code(), StatusCode::miscompare)
-      << "a prefix";
-  EXPECT_TRUE(TailImage::parse(content(), binding_).has_value());
-  EXPECT_EQ(TailImage::load(dir_ + "/none", binding_).error().code(), StatusCode::not_found);
+  EXPECT_EQ(parsed(other), StatusCode::miscompare) << "a prefix";
+  EXPECT_EQ(parsed(binding_), StatusCode::ok);
+  EXPECT_EQ(code_of(TailImage::load(dir_ + "/none", binding_)), StatusCode::not_found);
+}
+
+// One field at a time; the checksum put right, but where it is what should tell.
+TEST_F(TailTest, AForgedHeaderIsRefused) {
+  create();
+  const auto good = content();
+  enum class Checksum : uint8_t { right, as_it_was };
+  const auto forged = [&](auto&& change, Checksum checksum = Checksum::right) {
+    auto bytes = good;
+    TailHeader header;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    change(header);
+    if (checksum == Checksum::right) {
+      header.crc =
+          crc32c(std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version)));
+    }
+    std::memcpy(bytes.data(), &header, sizeof header);
+    return code_of(TailImage::parse(std::move(bytes), binding_));
+  };
+  EXPECT_EQ(forged([](auto&) {}), StatusCode::ok);
+  EXPECT_EQ(forged([](auto& h) { h.magic[0] = 'X'; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.predecessor[0] = std::byte{1}; }, Checksum::as_it_was),
+            StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.version = kTailVersion + 1; }), StatusCode::unsupported);
+  EXPECT_EQ(forged([](auto& h) { h.file_bytes = h.file_bytes + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.ring_offset = h.ring_offset + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.ring_bytes = h.ring_bytes + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.table_offset = h.table_offset + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.chunk_count = h.chunk_count + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.chunks_offset = h.chunks_offset + 1; }), StatusCode::corruption);
+  EXPECT_EQ(forged([](auto& h) { h.chunk_bytes = h.chunk_bytes + 1; }), StatusCode::corruption);
 }
 
 TEST_F(TailTest, APredecessorIsNamedUntilItIsForgotten) {
@@ -125,7 +163,7 @@ TEST_F(TailTest, APredecessorIsNamedUntilItIsForgotten) {
 
 TEST_F(TailTest, ALivingOwnerKeepsItsTail) {
   const auto tail = create();
-  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::busy);
+  EXPECT_EQ(loaded(), StatusCode::busy);
   EXPECT_EQ(SharedTail::create(dir_, binding_, kMinTailBytes).error().code(),
             StatusCode::already_exists);
 }
@@ -137,13 +175,13 @@ TEST_F(TailTest, OnlyAFileOfOursIsRead) {
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
   ::chmod(path.c_str(), 0644);
-  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  EXPECT_EQ(loaded(), StatusCode::permission_denied);
   ::chmod(path.c_str(), 0600);
   ASSERT_EQ(::link(path.c_str(), (dir_ + "/second").c_str()), 0);
-  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  EXPECT_EQ(loaded(), StatusCode::permission_denied);
   ::unlink(path.c_str());
   ASSERT_EQ(::symlink((dir_ + "/second").c_str(), path.c_str()), 0);
-  EXPECT_EQ(TailImage::load(dir_, binding_).error().code(), StatusCode::permission_denied);
+  EXPECT_EQ(loaded(), StatusCode::permission_denied);
   EXPECT_FALSE(SharedTail::create(dir_, binding_, kMinTailBytes).has_value())
       << "no following of links";
 }

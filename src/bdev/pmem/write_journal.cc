@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/planted.h"
 
 namespace basalt {
 
@@ -59,16 +60,17 @@ void WriteJournal::format() {
 
 Status WriteJournal::check(const std::string& name) const {
   const auto header = read_header<JournalHeader>(journal_);
-  if (header.magic != kMagic) {
+  if (header.magic != kMagic && !planted("pmem_magic")) {
     return Status(StatusCode::corruption,
                   name + ": no write journal in the last " + std::to_string(kJournalBytes) +
                       " B: not made by pmem:; open it with file:, or make a new one with size=");
   }
-  if (header.checksum != header_checksum(header)) {
+  if (header.checksum != header_checksum(header) && !planted("pmem_checksum")) {
     return Status(StatusCode::corruption, name + ": the write journal's header is damaged");
   }
-  if (header.version != kVersion || header.lane_count != kLaneCount ||
-      header.lane_payload_bytes != kLanePayloadBytes) {
+  if ((header.version != kVersion && !planted("pmem_version")) ||
+      (header.lane_count != kLaneCount && !planted("pmem_lane_count")) ||
+      (header.lane_payload_bytes != kLanePayloadBytes && !planted("pmem_lane_size"))) {
     return Status(StatusCode::unsupported, name + ": write journal version " +
                                                std::to_string(header.version) +
                                                "; this program knows version 1");
@@ -79,13 +81,15 @@ Status WriteJournal::check(const std::string& name) const {
 // Whether the lane holds a write to repeat. Everything in it is checked before it is believed.
 bool WriteJournal::read_lane(unsigned lane, LaneHeader& header) const {
   header = read_header<LaneHeader>(lane_base(lane));
-  if (header.sequence == 0 || header.checksum != header_checksum(header)) return false;
+  if (header.sequence == 0 && !planted("pmem_lane_empty")) return false;
+  if (header.checksum != header_checksum(header) && !planted("pmem_lane_checksum")) return false;
   if (header.length_bytes == 0 || header.length_bytes > kLanePayloadBytes) return false;
   if (header.length_bytes > device_.size() ||
       header.offset_bytes > device_.size() - header.length_bytes) {
     return false;
   }
-  return crc32c({lane_base(lane) + kPageBytes, header.length_bytes}) == header.payload_checksum;
+  return crc32c({lane_base(lane) + kPageBytes, header.length_bytes}) == header.payload_checksum ||
+         planted("pmem_payload_checksum");
 }
 
 unsigned WriteJournal::pending() const {
@@ -149,14 +153,15 @@ void WriteJournal::write_piece(unsigned lane, uint64_t offset_bytes, std::span<c
   header.payload_checksum = checksum;
   header.checksum = header_checksum(header);
   stores_.copy(lane_base(lane), bytes_of(header), sizeof header);
-  stores_.drain();  // the checksums tell header and payload apart from half of them: one drain does
+  // The checksums tell header and payload apart from half of them: one drain does.
+  if (!planted("pmem_place_before_lane")) stores_.drain();
 
   // From the lane, not from the caller's memory: both must be the same bytes.
   stores_.copy(device_.data() + offset_bytes, payload, bytes);
-  stores_.drain();
+  if (!planted("pmem_emptied_before_place")) stores_.drain();
 
   empty(lane);
-  stores_.drain();
+  if (!planted("pmem_done_before_emptied")) stores_.drain();
 }
 
 }  // namespace basalt

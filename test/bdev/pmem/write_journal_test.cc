@@ -20,7 +20,8 @@ using namespace pmem_format;
 constexpr size_t kDeviceBytes = 512 * 1024;
 constexpr size_t kFileBytes = kDeviceBytes + kJournalBytes;
 
-// Persistent memory with caches in front, cut off after a given number of steps.
+// Persistent memory with caches in front, cut off after a given number of steps. A drain is about the stores
+// of the thread that makes it, and of no other.
 class CrashingMemory : public PmemStores {
  public:
   explicit CrashingMemory(std::vector<std::byte> durable)
@@ -29,26 +30,28 @@ class CrashingMemory : public PmemStores {
   std::span<std::byte> bytes() { return live_; }
   const std::vector<std::byte>& durable() const { return durable_; }
   void crash_after(uint64_t steps) { steps_left_ = steps; }
+  void go_on_as(unsigned thread) { thread_ = thread; }
   bool crashed() const { return steps_left_ == 0; }
   uint64_t steps() const { return steps_; }
 
   void copy(std::byte* to, const std::byte* from, size_t bytes) noexcept override {
     if (!step()) return;
     std::memcpy(to, from, bytes);
-    dirty_.push_back({static_cast<size_t>(to - live_.data()), bytes});
+    dirty_.push_back({static_cast<size_t>(to - live_.data()), bytes, thread_});
   }
   void drain() noexcept override {
     if (!step()) return;
-    for (const auto& [at, bytes] : dirty_) {
-      std::copy_n(live_.begin() + static_cast<long>(at), bytes,
-                  durable_.begin() + static_cast<long>(at));
-    }
-    dirty_.clear();
+    std::erase_if(dirty_, [this](const Store& store) {
+      if (store.thread != thread_) return false;
+      std::copy_n(live_.begin() + static_cast<long>(store.at), store.bytes,
+                  durable_.begin() + static_cast<long>(store.at));
+      return true;
+    });
   }
   // What is found after the power has come back.
   std::vector<std::byte> after_crash(std::mt19937_64& random) const {
     std::vector<std::byte> found = durable_;
-    for (const auto& [at, bytes] : dirty_) {
+    for (const auto& [at, bytes, thread] : dirty_) {
       const unsigned keep = static_cast<unsigned>(random() % 101);  // percent of this store
       for (size_t piece = at / 8; piece * 8 < at + bytes; ++piece) {
         if (random() % 100 >= keep) continue;
@@ -70,7 +73,12 @@ class CrashingMemory : public PmemStores {
   }
   std::vector<std::byte> durable_;
   std::vector<std::byte> live_;
-  std::vector<std::pair<size_t, size_t>> dirty_;
+  struct Store {
+    size_t at, bytes;
+    unsigned thread;
+  };
+  std::vector<Store> dirty_;
+  unsigned thread_ = 0;
   uint64_t steps_left_ = ~uint64_t{0};
   uint64_t steps_ = 0;
 };
@@ -149,6 +157,20 @@ TEST(WriteJournal, IsAllOrNothingAfterACrashAnywhere) {
   }
 }
 
+// Goal: a lane never holds something older than its place does, also if another thread wrote there since.
+TEST(WriteJournal, IsOutOfItsLaneWhenItIsDone) {
+  CrashingMemory memory(formatted_file());
+  WriteJournal journal(memory.bytes(), memory);
+  for (unsigned thread = 0; thread < 2; ++thread) {
+    memory.go_on_as(thread);
+    // Recovery goes by the lanes' numbers: the older write would come last.
+    carry_out(journal, {1 - thread, 8192, 1024, static_cast<std::byte>(1 + thread)});
+  }
+  CrashingMemory recovered(memory.durable());
+  WriteJournal(recovered.bytes(), recovered).recover();
+  EXPECT_TRUE(holds(recovered.durable(), {0, 8192, 1024, {}}, std::byte{2}));
+}
+
 // Goal: prove the harness: without the journal, blocks do tear.
 TEST(WriteJournal, IsNeeded) {
   unsigned torn = 0;
@@ -178,6 +200,32 @@ TEST(WriteJournal, WritesAnySize) {
       EXPECT_EQ(journal.pending(), 0u);
     }
   }
+}
+
+// Goal: a journal is taken for one of this version only if all of its header says so. Method: one field
+// forged at a time, its checksum put right but where it is the point.
+TEST(WriteJournal, KnowsItsHeader) {
+  CrashingMemory memory(formatted_file());
+  const WriteJournal journal(memory.bytes(), memory);
+  std::byte* const at = memory.bytes().data() + kDeviceBytes;
+  JournalHeader good;
+  std::memcpy(&good, at, sizeof good);
+  const auto judged = [&](auto&& change) {
+    JournalHeader header = good;
+    change(header);
+    if (header.checksum == good.checksum) {
+      header.checksum =
+          crc32c(std::as_bytes(std::span(&header, 1)).first(offsetof(JournalHeader, checksum)));
+    }
+    std::memcpy(at, &header, sizeof header);
+    return journal.check("test").code();
+  };
+  EXPECT_EQ(judged([](auto&) {}), StatusCode::ok);
+  EXPECT_EQ(judged([](auto& h) { h.magic = h.magic + 1; }), StatusCode::corruption);
+  EXPECT_EQ(judged([](auto& h) { h.checksum = h.checksum ^ 1; }), StatusCode::corruption);
+  EXPECT_EQ(judged([](auto& h) { h.version = kVersion + 1; }), StatusCode::unsupported);
+  EXPECT_EQ(judged([](auto& h) { h.lane_count = kLaneCount - 1; }), StatusCode::unsupported);
+  EXPECT_EQ(judged([](auto& h) { h.lane_payload_bytes = 4096; }), StatusCode::unsupported);
 }
 
 // Goal: nothing in a lane is believed unless all of it is right. Method: a complete lane, one field
