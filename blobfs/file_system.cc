@@ -74,14 +74,14 @@ Result<FileInfo> FileSystemImpl::stat(std::string_view path) {
   if (found.entry.is_directory) {
     info.is_directory = true;
     info.link_count = found.directory.links;
-    info.modified = std::chrono::microseconds(found.directory.modified_us);
+    info.modified = modified_time(found.directory.modified_us);
     return info;
   }
   OpenInode& inode = *found.inode;
   BASALT_TRY(find_log_end(*core_, inode));
   info.size_bytes = inode.size.load(std::memory_order_acquire);
   info.kind = to_file_kind(inode.kind);
-  info.modified = std::chrono::microseconds(inode.modified_us.load(std::memory_order_relaxed));
+  info.modified = modified_time(inode.modified_us.load(std::memory_order_relaxed));
   {
     const MutexLock lock(inode.mutex);
     info.link_count = inode.unlinked ? 0 : inode.record.links;

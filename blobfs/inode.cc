@@ -3,6 +3,7 @@
 #include "base/planted.h"
 #include "blobfs/path.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -33,6 +34,11 @@ tl::unexpected<Status> bad_inode(uint64_t id, const std::string& why) {
 }
 
 }  // namespace
+
+Duration modified_time(uint64_t modified_us) {
+  constexpr uint64_t kLatest = Duration::max() / std::chrono::microseconds(1);
+  return std::chrono::microseconds(std::min(modified_us, kLatest));
+}
 
 std::string inode_key(uint64_t id) { return id_key(kInodeKey, id); }
 std::string directory_prefix(uint64_t directory) { return id_key(kDirectoryKey, directory); }

@@ -69,6 +69,9 @@ struct InodeRecord {
   friend bool operator==(const InodeRecord&, const InodeRecord&) = default;
 };
 
+// A record's time as a Duration, which ends in the year 2262: what lies beyond is taken for its end.
+Duration modified_time(uint64_t modified_us);
+
 struct Entry {
   bool is_directory = false;
   uint64_t id = 0;

@@ -38,6 +38,15 @@ TEST(Inode, RecordsComeBack) {
   EXPECT_TRUE(check_file_system_record(encode_file_system_record()).ok());
 }
 
+// A time from a damaged record that no Duration can hold is the latest one.
+TEST(Inode, TimesAreBoundedByWhatADurationHolds) {
+  EXPECT_EQ(modified_time(0), Duration::zero());
+  EXPECT_EQ(modified_time(1'700'000'000'000'000), std::chrono::seconds(1'700'000'000));
+  for (const uint64_t written : {uint64_t{1008807420337585934}, ~uint64_t{0}}) {
+    EXPECT_GT(modified_time(written), Duration::max() - std::chrono::microseconds(1));
+  }
+}
+
 TEST(Inode, KeysSortByDirectoryAndName) {
   EXPECT_LT(entry_key(1, "zzz"), entry_key(2, "a"));
   EXPECT_LT(entry_key(255, "z"), entry_key(256, "a"));

@@ -1,5 +1,5 @@
 // Goal: whatever a device holds, check(), repair(), dump(), mount(), reading and writing answer with a
-// status; no crash, no endless loop. Method: a small closed store with both kinds of files; the
+// status; no crash, no endless loop. Method: a small closed store with both kinds of files and checksums; the
 // input is a list of patches, most of which put the checksums around them right, so that the bytes
 // behind them are judged:
 //   kind 0  bytes anywhere in the metadata, as they are
@@ -46,7 +46,9 @@ struct World {
     options.executor = &executor;
     context = std::move(*Context::create(options));
     auto made = std::make_shared<sim::SimDisk>(disk);
-    BASALT_CHECK(FileSystem::format(*context, *sim::open_sim_device(*context, made), {}).ok(),
+    FormatOptions format;
+    format.data_checksums = true;
+    BASALT_CHECK(FileSystem::format(*context, *sim::open_sim_device(*context, made), format).ok(),
                  "format");
     {
       auto fs = mount(made);
