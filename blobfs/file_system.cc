@@ -167,7 +167,8 @@ Result<ScrubReport> FileSystemImpl::scrub(const ScrubOptions& options) {
 
 SpaceInfo FileSystemImpl::space() {
   const blob::StoreSpace space = store_->space();
-  return {space.cluster_count * space.cluster_bytes, space.free_clusters * space.cluster_bytes,
+  return {space.cluster_count * space.cluster_bytes,
+          (space.free_clusters - space.kept_clusters) * space.cluster_bytes,
           space.metadata_pages * blob::kBlockBytes, space.free_metadata_pages * blob::kBlockBytes};
 }
 

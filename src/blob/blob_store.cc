@@ -102,6 +102,7 @@ StoreSpace BlobStore::space() {
   space.cluster_bytes = impl_->superblock.cluster_bytes;
   space.cluster_count = impl_->state.cluster_count;
   space.free_clusters = impl_->state.space().free_clusters();
+  space.kept_clusters = std::min(space.free_clusters, impl_->clusters_kept());
   space.metadata_pages = impl_->pages.page_count();
   space.free_metadata_pages = impl_->pages.map().free_count();
   return space;

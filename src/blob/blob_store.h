@@ -84,6 +84,7 @@ struct StoreOptions {
 
 struct StoreSpace {
   uint64_t cluster_bytes = 0, cluster_count = 0, free_clusters = 0;
+  uint64_t kept_clusters = 0;  // of those: for overwriting alone, see write()
   uint64_t metadata_pages = 0, free_metadata_pages = 0;
 };
 
@@ -167,8 +168,7 @@ struct BlobRead {
   uint64_t offset = 0;          // bytes; a multiple of the device block size
   std::span<std::byte> buffer;  // length likewise
   StatusCode status = StatusCode::ok;
-  uint64_t damaged_at =
-      0;  // with corruption: byte of the first block that its checksum does not fit
+  uint64_t damaged_at = 0;  // with corruption: byte of the first block that did not verify
 };
 
 class BlobStore {
@@ -258,8 +258,8 @@ class BlobStore {
   void read_batch(Blob& blob, std::span<BlobRead> reads, Unwritten unwritten);
   // Every block must be allocated (out_of_range says which is not). Blocks written for the first time
   // in part (Unwritten::zeros) must be written whole. In a blob with checksums a recorded block is never
-  // overwritten: its clusters are replaced by new ones, by a transaction applied here (no_space where there
-  // are none), and no read that the caller has yet to complete may be in flight, see overwrites_recorded().
+  // overwritten: its clusters are replaced by new ones, of which some are kept for that, by a transaction
+  // applied here; and no read that the caller has yet to complete may be in flight, see overwrites_recorded().
   Status write(Blob& blob, uint64_t offset, std::span<const std::byte> bytes, Unwritten unwritten,
                IoFlags flags = {});
   // Whether writing these bytes replaces clusters, and so waits for I/O inside the blob's gate.
@@ -311,10 +311,13 @@ class BlobStore {
   Status write_with_checksums(Blob& blob, uint64_t offset, std::span<const std::byte> bytes,
                               IoFlags flags);
   Status wait_durable_unwritten();
+  Status exchange(Blob& blob, Transaction& txn, BlockRange range, BlockRange changed,
+                  std::span<const Extent> planned, std::span<const std::byte> image);
   Status replace_clusters(Blob& blob, uint64_t offset, std::span<const std::byte> bytes);
   // space.cc
   Status plan_replacement(Transaction& txn, Blob& blob, BlockRange range,
                           std::vector<Extent>& planned);
+  void end_replacement();
   std::unique_ptr<Impl> impl_;
 };
 

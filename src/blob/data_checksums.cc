@@ -17,7 +17,6 @@
 namespace basalt::blob {
 namespace {
 
-constexpr uint64_t kMaxReplacedBytes = uint64_t{1} << 20;  // by one transaction
 constexpr size_t kChunkBlocks = 64;  // whose checksums are looked up under the lock at once
 
 std::string name_of(const Blob& blob) { return "blob " + std::to_string(blob.id().value); }
@@ -95,6 +94,9 @@ void BlobStore::verify(Blob& blob, BlobRead& read) {
   if (!blob.has_checksums_ || read.status != StatusCode::ok || read.buffer.empty()) return;
   const Status loaded = load_checksums(blob, blocks_of(read.offset, read.buffer.size()));
   if (!loaded.ok()) {
+    impl_->context.log().log(
+        LogLevel::error, "blob",
+        name_of(blob) + ": its checksums cannot be read: " + loaded.to_string());
     read.status = loaded.code();
     read.damaged_at = read.offset;
     return;
@@ -120,7 +122,7 @@ void BlobStore::verify_patiently(Blob& blob, BlobRead& read) {
   impl_->context.log().log(LogLevel::error, "blob",
                            name_of(blob) + ": the checksum of the block at byte " +
                                std::to_string(read.damaged_at) + " (" + place + " of " +
-                               impl_->device.info().uri + ") does not match");
+                               impl_->device.info().uri + ") does not match or cannot be read");
 }
 
 // ---- Writing
@@ -189,7 +191,7 @@ Status BlobStore::write_with_checksums(Blob& blob, uint64_t offset,
     if (replaces) {
       stop = std::min(end, next_cluster(offset));
       replaces = overwrites_recorded(blob, offset, stop - offset);
-      while (stop < end && stop - offset < kMaxReplacedBytes) {
+      while (stop < end && stop - offset < kMaxExchangedBytes) {
         const uint64_t next = std::min(end, next_cluster(stop));
         if (overwrites_recorded(blob, stop, next - stop) != replaces) break;
         stop = next;
@@ -234,6 +236,18 @@ Status BlobStore::replace_clusters(Blob& blob, uint64_t offset, std::span<const 
   Transaction txn;
   std::vector<Extent> planned;
   BASALT_TRY(plan_replacement(txn, blob, range, planned));
+  const Status status = exchange(blob, txn, range, changed, planned, image.span());
+  txn.abandon();  // what was not applied is free again before others are told that it is over
+  end_replacement();
+  return status;
+}
+
+// Writes `image`, the blocks of `range`, to the planned clusters and applies the exchange.
+Status BlobStore::exchange(Blob& blob, Transaction& txn, BlockRange range, BlockRange changed,
+                           std::span<const Extent> planned, std::span<const std::byte> image) {
+  const auto bytes_at = [&](uint64_t block, uint64_t count) {
+    return image.subspan((block - range.first) * kBlockBytes, count * kBlockBytes);
+  };
   ExtentMap after;
   for (const Extent& extent : planned) after.set(extent);
   for (const Extent& extent : extents(blob, range)) {
@@ -245,11 +259,11 @@ Status BlobStore::replace_clusters(Blob& blob, uint64_t offset, std::span<const 
 
   std::vector<le32> checksums(range.count);
   blob.map_lock_.lock_shared();
-  for (uint64_t i = 0; i < range.count; ++i) checksums[i] = blob.checksums_.at(first + i);
+  for (uint64_t i = 0; i < range.count; ++i) checksums[i] = blob.checksums_.at(range.first + i);
   blob.map_lock_.unlock_shared();
   const BlockRange anew = planted("exchange_renews_checksums") ? range : changed;
-  for (uint64_t i = anew.first - first; i < anew.end() - first; ++i) {
-    checksums[i] = block_checksum(image.span().subspan(i * kBlockBytes, kBlockBytes));
+  for (uint64_t block = anew.first; block < anew.end(); ++block) {
+    checksums[block - range.first] = block_checksum(bytes_at(block, 1));
   }
 
   {
@@ -257,23 +271,27 @@ Status BlobStore::replace_clusters(Blob& blob, uint64_t offset, std::span<const 
     std::vector<BlockWrite> writes;
     for (const Extent& extent : after.all()) {
       if (extent.state != ExtentState::written) continue;
-      writes.push_back(
-          {extent.physical, image.span().subspan((extent.logical - first) * kBlockBytes,
-                                                 extent.count * kBlockBytes)});
+      writes.push_back({extent.physical, bytes_at(extent.logical, extent.count)});
       txn.set_state(blob.id(), {extent.logical, extent.count}, ExtentState::written);
     }
     BASALT_TRY(write_batch(*lease, impl_->device.info(), writes, name_of(blob)));
   }
   for_each_group(range, [&](BlockRange part) {
-    txn.set_checksums(
-        blob.id(), part.first,
-        {reinterpret_cast<const char*>(&checksums[part.first - first]), part.count * sizeof(le32)});
+    txn.set_checksums(blob.id(), part.first,
+                      {reinterpret_cast<const char*>(&checksums[part.first - range.first]),
+                       part.count * sizeof(le32)});
   });
   if (!planted("exchange_not_flushed")) txn.require_data_flush();
-  BASALT_TRY_ASSIGN([[maybe_unused]] const Ticket ticket, apply(txn));
+  const Result<Ticket> ticket = apply(txn);
+  // Also where apply() failed after the fact: what is mapped is what counts.
   const std::lock_guard map(blob.map_lock_);
-  for (uint64_t i = 0; i < range.count; ++i) blob.checksums_.set(first + i, checksums[i]);
-  return {};
+  const Extent* now = blob.extents_.find(range.first);
+  const bool is_exchanged =
+      now != nullptr && now->physical + (range.first - now->logical) == planned[0].physical;
+  for (uint64_t i = 0; i < range.count && is_exchanged; ++i) {
+    blob.checksums_.set(range.first + i, checksums[i]);
+  }
+  return ticket ? Status() : ticket.error();
 }
 
 }  // namespace basalt::blob

@@ -102,7 +102,8 @@ Status BlobStore::read(Blob& blob, uint64_t offset, std::span<std::byte> buffer,
   if (request.status == StatusCode::ok) return {};
   const std::string what = request.status == StatusCode::corruption
                                ? "the checksum of the block at byte " +
-                                     std::to_string(request.damaged_at) + " does not match"
+                                     std::to_string(request.damaged_at) +
+                                     " does not match or cannot be read"
                                : std::string(to_string(request.status));
   return Status(request.status, "blob " + std::to_string(blob.id().value) + ": read of " +
                                     std::to_string(buffer.size()) + " B at " +

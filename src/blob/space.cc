@@ -45,7 +45,7 @@ Status BlobStore::allocate(Transaction& txn, BlobId id, BlockRange range) {
       const Extent* before = at == 0 ? nullptr : mapped.find(at - 1);
       const uint64_t hint =
           before ? (before->physical + before->count) / unit : ~uint64_t{0} / unit;
-      auto runs = s.state.space().reserve((stop - at) / unit, hint);
+      auto runs = s.state.space().reserve((stop - at) / unit, hint, s.clusters_kept());
       if (!runs) {
         status = runs.error();
         break;
@@ -159,7 +159,8 @@ Status BlobStore::resume_orphans() {
   return {};
 }
 
-// Adds to `txn` the exchange of the clusters at `range` for free ones; `planned` says for which.
+// Adds to `txn` the exchange of the clusters at `range` for free ones; `planned` says for which. Once it has
+// succeeded, end_replacement() follows when the transaction is applied or dropped.
 Status BlobStore::plan_replacement(Transaction& txn, Blob& blob, BlockRange range,
                                    std::vector<Extent>& planned) {
   Impl& s = *impl_;
@@ -179,6 +180,7 @@ Status BlobStore::plan_replacement(Transaction& txn, Blob& blob, BlockRange rang
         txn.reservations_.push_back(run);
         at = planned.back().end();
       }
+      ++s.exchanges;
       return {};
     }
     // Space freed by transactions not yet durable, or being discarded, becomes usable soon.
@@ -187,6 +189,11 @@ Status BlobStore::plan_replacement(Transaction& txn, Blob& blob, BlockRange rang
                                        ": overwriting, for new clusters");
     }
   }
+}
+
+void BlobStore::end_replacement() {
+  const MutexLock lock(impl_->meta);
+  --impl_->exchanges;
 }
 
 // ---- Freed: durable, perhaps discarded, then free again
@@ -237,11 +244,11 @@ bool BlobStore::Impl::wait_for_space(MutexLock& lock) {
     }
     return true;
   }
-  if (freed.empty() && !discarding) return false;
+  if (freed.empty() && !discarding && exchanges == 0) return false;
   const Ticket last = last_ticket;
-  const bool for_discard = freed.empty();
+  const bool for_others = freed.empty();  // who have not come so far
   lock.unlock();
-  if (for_discard) {
+  if (for_others) {
     sleep_for(std::chrono::microseconds(100));
   } else if (!journal->wait(last).ok()) {
     lock.lock();

@@ -132,11 +132,13 @@ Result<SpaceMap::Run> SpaceMap::search(uint64_t wanted) {
   return best;
 }
 
-Result<std::vector<Transaction::Reservation>> SpaceMap::reserve(uint64_t count, uint64_t hint) {
+Result<std::vector<Transaction::Reservation>> SpaceMap::reserve(uint64_t count, uint64_t hint,
+                                                                uint64_t leave) {
   std::vector<Transaction::Reservation> pieces;
-  if (available() < count) {
-    return error(StatusCode::no_space, std::to_string(count) + " clusters wanted, " +
-                                           std::to_string(available()) + " free");
+  const uint64_t there = available() - std::min(available(), leave);
+  if (there < count) {
+    return error(StatusCode::no_space,
+                 std::to_string(count) + " clusters wanted, " + std::to_string(there) + " free");
   }
   uint64_t remaining = count;
   const auto claim = [&](Run run) {

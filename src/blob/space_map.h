@@ -26,8 +26,9 @@ class SpaceMap {
   RangeSet& excluded() { return excluded_; }
 
   // Reserves `count` clusters in as few runs as a bounded search finds, the first at `hint` if that
-  // is free. no_space reserves nothing.
-  Result<std::vector<Transaction::Reservation>> reserve(uint64_t count, uint64_t hint);
+  // is free, and leaves `leave` clusters to others. no_space reserves nothing.
+  Result<std::vector<Transaction::Reservation>> reserve(uint64_t count, uint64_t hint,
+                                                        uint64_t leave = 0);
 
   // Whether the tree holds all of them.
   Result<bool> all_free(uint64_t first, uint64_t count);

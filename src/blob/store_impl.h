@@ -20,6 +20,13 @@
 
 namespace basalt::blob {
 
+// Of recorded blocks, exchanged by one transaction; and the most clusters that can take, with parts of clusters at
+// both ends.
+inline constexpr uint64_t kMaxExchangedBytes = 256 * 1024;
+inline uint64_t max_exchanged_clusters(uint64_t cluster_bytes) {
+  return kMaxExchangedBytes / cluster_bytes + 2;
+}
+
 struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, DeviceListener {
   Impl(Context& ctx, Device& dev, const StoreOptions& opts, const Superblock& sb);
   ~Impl() override;
@@ -51,6 +58,10 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, D
   void release_durable(Ticket ticket);  // meta held
   void release_range(uint64_t first_cluster, uint64_t count);
   bool wait_for_space(MutexLock& lock);  // `lock` is of `meta`
+  // Free clusters that only exchanges may have, so that a full store can be overwritten.
+  uint64_t clusters_kept() const {
+    return state.data_checksums ? max_exchanged_clusters(superblock.cluster_bytes) : 0;
+  }
   void discard_released();
   Status health();
   void poison(const Status& status);  // meta held
@@ -95,6 +106,8 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, D
   };
   std::deque<Freed> freed;  // in ticket order, waiting for durability
   DiscardQueue to_discard;
+  unsigned exchanges =
+      0;  // that have got their new clusters, and will free as many or give them back
   bool discarding = false;  // a range taken from to_discard is at the device
   std::unordered_map<BlobId, std::unique_ptr<Blob>> open_blobs;
   TransactionKeeper* keeper = nullptr;

@@ -63,6 +63,16 @@ class ChecksumsTest : public StoreFixture {
     ASSERT_TRUE(status.ok()) << status.to_string();
     ASSERT_TRUE(std::equal(got.begin(), got.end(), expected.begin())) << "from block " << block;
   }
+  // Made durable, these are the blob's bytes when the process has died, and the store is sound.
+  void expect_after_death(BlobRef& blob, BlobId id, std::span<const std::byte> expected) {
+    make_durable();
+    blob = BlobRef();
+    kill();
+    expect_sound();
+    open();
+    blob = open_blob(id);
+    expect_reads(*blob, 0, expected);
+  }
   Status read_status(Blob& blob, uint64_t block, uint64_t blocks = 1) {
     std::vector<std::byte> got(blocks * kBlockBytes);
     return store_->read(blob, block * kBlockBytes, got, Unwritten::zeros);
@@ -86,13 +96,7 @@ TEST_F(ChecksumsTest, ReadsBackBeforeAndAfterRecordingAndReopening) {
   expect_reads(*blob, 0, data);
   record(*blob);
   expect_reads(*blob, 0, data);
-  make_durable();
-  blob = BlobRef();
-  kill();
-  expect_sound();
-  open();
-  blob = open_blob(id);
-  expect_reads(*blob, 0, data);
+  expect_after_death(blob, id, data);
   for (const uint64_t block : {0, 1, 127, 128, 255, 299})
     expect_reads(*blob, block, part(data, block, 1));
 }
@@ -153,13 +157,7 @@ TEST_F(ChecksumsTest, ARecordedBlockIsNotOverwrittenWhereItLies) {
   EXPECT_TRUE(std::equal(old.begin(), old.end(), part(data, 9, 1).begin()));
   std::copy(fresh.begin(), fresh.end(), data.begin() + 9 * kBlockBytes);
   expect_reads(*blob, 0, data);
-  make_durable();
-  blob = BlobRef();
-  kill();
-  expect_sound();
-  open();
-  blob = open_blob(id);
-  expect_reads(*blob, 0, data);
+  expect_after_death(blob, id, data);
 }
 
 // Until it is durable, the exchange is nothing: the old bytes are there and fit.
@@ -240,13 +238,7 @@ TEST_F(ChecksumsTest, EveryMixtureOfStatesIsOverwritten) {
   put(30, 1, 401);
   expect_reads(*blob, 0, expected);
   record(*blob);
-  make_durable();
-  blob = BlobRef();
-  kill();
-  expect_sound();
-  open();
-  blob = open_blob(id);
-  expect_reads(*blob, 0, expected);
+  expect_after_death(blob, id, expected);
 }
 
 // What is copied along with an overwritten block keeps its checksum: damage does not become the truth.
@@ -293,19 +285,49 @@ TEST_F(ChecksumsTest, AStoreFormattedWithoutThemRefusesThem) {
   EXPECT_TRUE(store_->health().ok());
 }
 
-TEST_F(ChecksumsTest, InAFullStoreTheOldBytesStay) {
-  const auto data = pattern(8, 12);
+// Some clusters are kept for exchanges, which give as many back: a full store can be overwritten, all of it.
+TEST_F(ChecksumsTest, AFullStoreCanBeOverwritten) {
+  auto data = pattern(400, 12);
   const BlobId id = make_written_blob(data);
   make_durable();
-  const BlobId filler = make_blob(store_->space().free_clusters * 4);
+  const StoreSpace space = store_->space();
+  ASSERT_GT(space.kept_clusters, 0u);
+  (void)make_blob((space.free_clusters - space.kept_clusters) * 4);
   BlobRef blob = open_blob(id);
-  EXPECT_EQ(write(*blob, 1, pattern(1, 13)).code(), StatusCode::no_space);
+  Transaction txn;
+  EXPECT_EQ(store_->allocate(txn, id, {1000, 1}).code(), StatusCode::no_space);
+  for (uint32_t round = 0; round < 20; ++round) {
+    const uint64_t first = round * 17 % 100, count = 300 - round * 13;
+    const auto fresh = pattern(count, 100 + round);
+    const Status status = write(*blob, first, fresh);
+    ASSERT_TRUE(status.ok()) << status.to_string();
+    std::copy(fresh.begin(), fresh.end(), data.begin() + first * kBlockBytes);
+  }
   expect_reads(*blob, 0, data);
-  ASSERT_TRUE(store_->delete_blob(filler).ok());
-  const auto fresh = pattern(1, 14);
-  ASSERT_TRUE(write(*blob, 1, fresh).ok());  // waits until the freed space is its own
-  expect_reads(*blob, 1, fresh);
-  EXPECT_TRUE(store_->health().ok());
+  EXPECT_EQ(store_->space().free_clusters, space.kept_clusters);
+}
+
+// Exchanges of several blobs at once wait for each other's clusters.
+TEST_F(ChecksumsTest, AFullStoreCanBeOverwrittenByManyAtOnce) {
+  constexpr unsigned kThreads = 4;
+  std::vector<BlobId> ids;
+  for (unsigned i = 0; i < kThreads; ++i) ids.push_back(make_written_blob(pattern(200, 30 + i)));
+  make_durable();
+  const StoreSpace space = store_->space();
+  (void)make_blob((space.free_clusters - space.kept_clusters) * 4);
+  std::atomic<unsigned> failures{0};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      BlobRef blob = open_blob(ids[i]);
+      for (unsigned round = 0; round < 10; ++round) {
+        if (!write(*blob, round, pattern(150, 200 + round)).ok()) ++failures;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failures.load(), 0u);
+  EXPECT_EQ(store_->space().free_clusters, space.kept_clusters);
 }
 
 TEST_F(ChecksumsTest, FreedAndWrittenAgainBlocksForgetTheirFormerChecksums) {
@@ -327,13 +349,7 @@ TEST_F(ChecksumsTest, FreedAndWrittenAgainBlocksForgetTheirFormerChecksums) {
   std::copy(fresh.begin(), fresh.end(), data.begin() + 120 * kBlockBytes);
   record(*blob);
   expect_reads(*blob, 0, data);
-  make_durable();
-  blob = BlobRef();
-  kill();
-  expect_sound();
-  open();
-  blob = open_blob(id);
-  expect_reads(*blob, 0, data);
+  expect_after_death(blob, id, data);
 }
 
 // More groups than one transaction may free.

@@ -122,6 +122,14 @@ class RepairTest : public StoreFixture {
   void corrupt(uint64_t block, sim::Damage damage = sim::Damage::garbage) {
     disk_->corrupt(block * kBlockBytes, kBlockBytes, damage, block + 1);
   }
+  // Puts the superblock that is in the slot there as a later version of the format would.
+  void write_later_superblock(unsigned slot) {
+    Superblock later = superblock(slot);
+    later.format_version = kFormatVersion + 1;
+    later.crc = 0;
+    later.crc = crc32c(std::as_bytes(std::span(&later, 1)));
+    write_raw(kSuperblockBlock[slot], std::as_bytes(std::span(&later, 1)));
+  }
   std::string page_text(uint64_t page, unsigned copy) const {
     return "metadata page " + std::to_string(page) + " copy " + std::to_string(copy) + " (block " +
            std::to_string(place(page, copy)) + ")";

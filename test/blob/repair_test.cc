@@ -203,11 +203,7 @@ TEST_F(RepairTest, NothingIsMadeAnewWhileTheOlderSuperblockServes) {
 // A superblock of a later version is not overwritten, whatever is lost.
 TEST_F(RepairTest, NothingIsMadeAnewOverALaterFormat) {
   use(image_);
-  Superblock later = superblock(1);
-  later.format_version = kFormatVersion + 1;
-  later.crc = 0;
-  later.crc = crc32c(std::as_bytes(std::span(&later, 1)));
-  write_raw(kSuperblockBlock[1], std::as_bytes(std::span(&later, 1)));
+  write_later_superblock(1);
   const uint64_t page = superblock(0).page_map.page;
   for (unsigned copy = 0; copy < 2; ++copy) corrupt(place(page, copy));
   disk_->clear_commands();
@@ -337,11 +333,7 @@ TEST_F(RepairTest, WhatOnlyTheOlderSuperblockLacksIsSaid) {
 
 TEST_F(RepairTest, ALaterFormatIsNotOverwritten) {
   use(image_);
-  Superblock later = superblock(1);
-  later.format_version = kFormatVersion + 1;
-  later.crc = 0;
-  later.crc = crc32c(std::as_bytes(std::span(&later, 1)));
-  write_raw(kSuperblockBlock[1], std::as_bytes(std::span(&later, 1)));
+  write_later_superblock(1);
   disk_->clear_commands();
   const StoreReport report = repair();
   EXPECT_EQ(report.repairs, Sentences{});

@@ -186,6 +186,57 @@ TEST_F(ChecksumsFsTest, EveryChangeLeavesTheTableReadable) {
   expect_clean();
 }
 
+// Overwriting takes clusters. Files leave some for that, so that a full store still takes what there is room for, and
+// above all so that what a killed process had kept can be replayed into it.
+TEST_F(ChecksumsFsTest, AFullStoreCanBeOverwrittenAndRecovered) {
+  const auto begin =
+      pattern(5'000, 60);  // ends in a partial block, in a cluster with room for more
+  const auto over = pattern(4'096, 61), end = pattern(300, 62);
+  auto expected = begin;
+  for (unsigned i = 0; i < 5; ++i) {
+    const auto bytes = pattern(500, 63 + i);
+    expected.insert(expected.end(), bytes.begin(), bytes.end());
+  }
+  std::copy(over.begin(), over.end(), expected.begin() + 100);
+  expected.insert(expected.end(), end.begin(), end.end());
+
+  for (const uint32_t cluster_bytes : {16384u, 65536u, 1048576u}) {
+    SCOPED_TRACE(cluster_bytes);
+    FormatOptions format = with_checksums();
+    format.cluster_bytes = cluster_bytes;
+    make({}, format);
+    ASSERT_TRUE(in_child(
+        [&] {
+          const auto table = create("/table");
+          ASSERT_OK(table->append(begin));
+          ASSERT_OK(table->sync());
+          const auto filler = create("/filler");
+          uint64_t filled = 0;
+          for (uint64_t step = 16 << 20; step >= cluster_bytes;) {
+            const Status status = filler->allocate(filled, step);
+            filled += status.ok() ? step : 0;
+            if (!status.ok()) step /= 2;
+          }
+          ASSERT_EQ(fs_->space().free_bytes, 0u);
+          for (unsigned i = 0; i < 5; ++i) {
+            ASSERT_OK(table->append(pattern(500, 63 + i)));
+            if (i % 2 == 0) {
+              ASSERT_OK(table->sync());
+            }
+          }
+          ASSERT_OK(table->write(100, over));
+          ASSERT_OK(table->append(end));
+          ASSERT_OK(table->flush());
+          die();
+        },
+        cache_of(0)));
+    mount(cache_of(0));
+    EXPECT_EQ(read_file("/table"), expected);
+    unmount();
+    expect_clean();
+  }
+}
+
 // A write that exchanges clusters waits for reads under way, also for those that nobody else would complete.
 TEST_F(ChecksumsFsTest, AStartedReadDoesNotHoldUpAWriteForEver) {
   make({}, with_checksums());
