@@ -157,10 +157,10 @@ Result<ScrubReport> FileSystemImpl::scrub(const ScrubOptions& options) {
     bytes += scrubber.step_bytes();
     if (options.keep_going && !options.keep_going(scrubber.report())) break;
     if (options.bytes_per_second == 0) continue;
-    const auto due = std::chrono::microseconds(static_cast<uint64_t>(
-        1e6 * static_cast<double>(bytes) / static_cast<double>(options.bytes_per_second)));
-    const Duration spent = context_.clock().now() - begin;
-    if (due > spent) sleep_for(due - spent);
+    const std::chrono::duration<double> due(static_cast<double>(bytes) /
+                                            static_cast<double>(options.bytes_per_second));
+    const std::chrono::duration<double> spent = context_.clock().now() - begin;
+    if (due > spent) sleep_for(std::chrono::duration_cast<Duration>(due - spent));
   }
   return scrubber.report();
 }

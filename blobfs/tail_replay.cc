@@ -183,9 +183,10 @@ void TailImage::remove_dead(const std::string& directory, const TailBinding& bin
 
 void TailImage::remove_abandoned(const std::string& directory, const TailId& store_uuid,
                                  const std::string& boot_id) {
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
-    const auto binding = parse_tail_name(entry.path().filename().string());
+  std::error_code failed;  // then there is nothing to remove
+  for (std::filesystem::directory_iterator entry(directory, failed), end; !failed && entry != end;
+       entry.increment(failed)) {
+    const auto binding = parse_tail_name(entry->path().filename().string());
     if (!binding || binding->store_uuid != store_uuid) continue;
     TailBinding wanted = *binding;
     wanted.boot_id = boot_id;
@@ -199,7 +200,7 @@ void TailImage::remove_abandoned(const std::string& directory, const TailId& sto
       before.open_id = *image->predecessor();
       if (::access(tail_path(directory, before).c_str(), F_OK) == 0) continue;
     }
-    ::unlink(entry.path().c_str());
+    ::unlink(entry->path().c_str());
   }
 }
 
