@@ -61,7 +61,6 @@ def stress(text: str) -> Found:
         "acknowledged": _last(r"; (\d+) acknowledged writes of keys", text)
         or _sum(r"^child \d+ .* (\d+) writes of keys$", text),
         "verified": _last(r", (\d+) keys verified", text),
-        "lost": 0,
     }
     return Found(counts, _first_line(r"^rocksdb_stress: FAILED: (.*)", text))
 
@@ -74,6 +73,5 @@ def stress_power(text: str) -> Found:
         "cuts_in_recovery": _last(r"^rocksdb_stress --power: .* (\d+) in recovery", text),
         "changes": _last(r"^rocksdb_stress --power: .* (\d+) changes", text),
         "verified": _last(r"^rocksdb_stress --power: .* (\d+) keys verified", text),
-        "lost": 0,
     }
     return Found(counts, _first_line(r"^rocksdb_stress: FAILED: (.*)", text))

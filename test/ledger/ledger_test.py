@@ -232,7 +232,6 @@ class CountsTest(unittest.TestCase):
                 "cuts_in_recovery": 5,
                 "changes": 1900,
                 "verified": 3000,
-                "lost": 0,
             },
         )
 
