@@ -8,8 +8,6 @@
 namespace basalt::crash {
 namespace {
 
-constexpr size_t kTableBlock = 4096;
-
 // The first position where the two differ, or the shorter length.
 size_t first_difference(std::string_view a, std::string_view b) {
   const auto end = a.begin() + static_cast<ptrdiff_t>(std::min(a.size(), b.size()));
@@ -20,13 +18,6 @@ std::string around(std::string_view bytes, size_t at) {
   const size_t from = at - at % 16;
   if (from >= bytes.size()) return "(end)";
   return "'" + printable(bytes.substr(from, 48)) + "'";
-}
-
-// Whether a table that once held `version` may have `byte` at `at`. A block is written whole, with zeros
-// behind the end: after an unsynced truncation they may be there while the old size is.
-bool may_hold(std::string_view version, size_t at, char byte) {
-  if (at < version.size()) return version[at] == byte;
-  return byte == '\0' && at / kTableBlock == version.size() / kTableBlock;
 }
 
 }  // namespace
@@ -123,7 +114,9 @@ std::string FileModel::explain_table(std::string_view found, size_t first,
   for (size_t at = first_difference(found, content()); at < found.size(); ++at) {
     const bool known =
         std::any_of(versions_.begin() + static_cast<ptrdiff_t>(first), versions_.end(),
-                    [&](const Version& version) { return may_hold(version.bytes, at, found[at]); });
+                    [&](const Version& version) {
+                      return at < version.bytes.size() && version.bytes[at] == found[at];
+                    });
     if (known) continue;
     return "a table of " + std::to_string(found.size()) + " B has at " + std::to_string(at) + " " +
            around(found, at) + ", newest version (" + std::to_string(content().size()) +

@@ -6,7 +6,7 @@
 // of the process only those since the last flush.
 // Rules checked: a log holds a prefix of one version. A table holds, at each position, a byte that some
 // version has there: overwritten blocks may survive one by one. With a single version both mean the same:
-// a prefix, no shorter than what was synced. The one exception is told at may_hold() in the .cc file.
+// a prefix, no shorter than what was synced.
 // Not synchronised.
 #pragma once
 

@@ -68,6 +68,23 @@ void changed_in_place(Session& session, Machine&) {
   session.close_all();
 }
 
+// A table whose length was cut inside a block, which is written again at the new end: what was cut off is
+// there until the cut is durable. Once through the same handle, once through another.
+void shortened(Session& session, Machine&) {
+  if (!session.create("/s/table", FileKind::table)) return;
+  for (unsigned i = 0; i < 4; ++i) {
+    const bool reopened = i % 2 == 1;
+    const bool done =
+        session.append(session.files().back(),
+                       10'000 - session.files().back().model->content().size()) &&
+        session.sync(session.files().back()) && session.truncate(session.files().back(), 5000) &&
+        (!reopened || (session.close(session.files().back()) && session.open("/s/table"))) &&
+        session.append(session.files().back(), 300) && session.sync(session.files().back());
+    if (!done) return;
+  }
+  session.close_all();
+}
+
 // Many names, so that checkpoints and journal records pass each other.
 void many_names(Session& session, Machine& machine) {
   for (unsigned i = 0; i < 12; ++i) {
@@ -217,6 +234,7 @@ constexpr Scenario kScenarios[] = {
     {"install_table", install_table},
     {"recycled_space", recycled_space},
     {"changed_in_place", changed_in_place},
+    {"shortened", shortened},
     {"renamed_and_linked", renamed_and_linked},
     {"removed_while_open", removed_while_open},
     {"many_names", many_names},
