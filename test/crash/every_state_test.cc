@@ -4,7 +4,7 @@
 // turn, and some state must show it.
 //
 // BASALT_CRASH_STATES: distinct states (by the hash of the whole disk) wanted per case. ctest's normal
-// count makes 234 000 over all cases; `./dev crash --long` asks for ten times as many.
+// count makes 252 000 over all cases; `./dev crash --long` asks for ten times as many.
 // BASALT_CRASH_SEED, BASALT_CRASH_COMMAND: one run, one moment of it.
 #include <gtest/gtest.h>
 
