@@ -1,4 +1,4 @@
-// BlobStore: transactions and lookup. Opening is in open.cc, space in space.cc, data transfers in data_io.cc.
+// BlobStore: transactions and lookup. Opening is in open.cc, space in space.cc, data transfers in data_io.cc, verification in verify.cc.
 #include "blob/blob_store.h"
 
 #include "base/check.h"
@@ -383,30 +383,6 @@ Status BlobStore::for_each_blob(const std::function<bool(BlobId id, const BlobIn
   });
   impl_->pages.trim();
   return status;
-}
-
-Result<bool> BlobStore::verify_metadata(MetadataPosition& position, uint64_t& bytes) {
-  Impl& s = *impl_;
-  const MutexLock lock(s.meta);
-  const std::array<Tree*, kTreeCount> trees = {&s.state.objects(), &s.state.catalog(),
-                                               &s.state.space().tree(), &s.state.references()};
-  if (position.tree == trees.size()) return false;
-  std::vector<PageRef> pages;
-  const auto next = trees[position.tree]->pages_from(position.key, pages);
-  if (next && *next) {
-    position.key = **next;
-  } else {
-    position = {position.tree + 1, {}};  // a page on the way that cannot be read hides the rest
-  }
-  Status first = next ? Status() : next.error();
-  for (const PageRef& page : pages) {
-    const Status status = s.pages.verify_copies(page, PageKind::tree_node);
-    if (first.ok()) first = status;
-    bytes += 2 * kBlockBytes;
-  }
-  s.pages.trim();
-  if (!first.ok()) return error(first);
-  return true;
 }
 
 // ---- Open blobs

@@ -280,12 +280,15 @@ class BlobStore {
 
   // Where verify_metadata() is; a fresh one is at the beginning.
   struct MetadataPosition {
+    enum class Part : uint8_t { trees, page_map, superblocks, end };
+    Part part = Part::trees;
     unsigned tree = 0;
     std::string key;
   };
-  // Reads both copies of the pages of the trees, a leaf and what leads to it at a time, and moves on; adds to
-  // `bytes` what it read. A damaged copy is rewritten from a good one where the store is open for writing, and
-  // noted. False at the end; corruption where both are damaged, and the position is behind it.
+  // Reads both copies of the pages of the trees, a leaf and what leads to it at a time, then of the page map, then
+  // both superblocks, and moves on; adds to `bytes` what it read. A damaged copy is rewritten from a good one where
+  // the store is open for writing, and noted. False at the end; corruption where both are damaged, and the position
+  // is behind it. The journal is not looked at: what lies behind a checkpoint was never meant to be read again.
   Result<bool> verify_metadata(MetadataPosition& position, uint64_t& bytes);
 
   // Writes a checkpoint now and waits for it.

@@ -27,6 +27,13 @@ std::string describe(const PageRef& ref, unsigned copy, uint64_t block) {
          " (block " + std::to_string(block) + ")";
 }
 
+// What an index page of the page map, whose header is known to be right, leads to.
+std::vector<PageRef> map_index_refs(std::byte* bytes) {
+  std::vector<PageRef> refs(header_of(bytes).cell_count);
+  std::memcpy(refs.data(), bytes + sizeof(PageHeader), refs.size() * sizeof(PageRef));
+  return refs;
+}
+
 // A device that does not give the bytes does not say that they are damaged.
 Status both_damaged(const Status& first, const Status& second) {
   if (second.code() != StatusCode::corruption && second.code() == first.code()) return first;
@@ -373,16 +380,28 @@ Status PageStore::verify_copies(const PageRef& ref, PageKind kind) {
 
 void PageStore::note_damaged_copy(const PageRef& ref, unsigned copy, const Status& damage,
                                   const std::byte* bytes) {
-  ++damaged_copies_used_;
   std::string note = std::string(damage.message()) + "; the other copy is good and was used";
   if (may_mend_ && may_mend_()) {
     const Status mended = write_copy(ref, copy, bytes);
     note += mended.ok() ? ", and this one was rewritten from it"
                         : "; rewriting this one failed: " + std::string(mended.message());
   }
+  note_damaged(note);
+}
+
+void PageStore::note_damaged(const std::string& note) {
+  ++damaged_copies_used_;
   context_.log().log(LogLevel::warning, "blob", note);
   constexpr size_t kMaxNotes = 256;
   if (notes_.size() < kMaxNotes) notes_.push_back(note);
+}
+
+unsigned PageStore::map_levels() const {
+  unsigned level = 0;
+  for (uint64_t n = map_.leaf_count(); n > 1 || level == 0; ++level) {
+    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
+  }
+  return level;
 }
 
 Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf) {
@@ -407,9 +426,7 @@ Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& n
                   "page map index page " + std::to_string(ref.page) + ": impossible header");
   }
   map_.index_pages().push_back(ref.page);
-  for (unsigned i = 0; i < header.cell_count; ++i) {
-    PageRef child;
-    std::memcpy(&child, bytes.data() + sizeof(PageHeader) + i * sizeof child, sizeof child);
+  for (const PageRef& child : map_index_refs(bytes.data())) {
     if (next_leaf >= map_.leaf_count()) {
       return Status(StatusCode::corruption, "page map: more leaves than pages need");
     }
@@ -420,18 +437,33 @@ Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& n
 
 Status PageStore::load_page_map(const PageRef& root, uint64_t page_count) {
   map_.reset(page_count);
-  unsigned level = 0;
-  for (uint64_t n = map_.leaf_count(); n > 1 || level == 0; ++level) {
-    n = (n + kRefsPerMapIndex - 1) / kRefsPerMapIndex;
-  }
   uint64_t next_leaf = 0;
-  BASALT_TRY(load_map_index(root, level, next_leaf));
+  BASALT_TRY(load_map_index(root, map_levels(), next_leaf));
   if (next_leaf != map_.leaf_count()) {
     return Status(StatusCode::corruption, "page map: " + std::to_string(next_leaf) +
                                               " leaves, expected " +
                                               std::to_string(map_.leaf_count()));
   }
   return {};
+}
+
+Status PageStore::verify_map_copies(const PageRef& root, uint64_t& bytes) {
+  return verify_map_copies(root, map_levels(), bytes);
+}
+
+Status PageStore::verify_map_copies(const PageRef& ref, unsigned level, uint64_t& bytes) {
+  const PageKind kind = level == 0 ? PageKind::page_map_leaf : PageKind::page_map_index;
+  bytes += 2 * kBlockBytes;
+  if (level == 0) return verify_copies(ref, kind);
+  BASALT_TRY(verify_copies(ref, kind));
+  AlignedBuffer index(kBlockBytes);
+  BASALT_TRY(read_page(ref, kind, index.data()));
+  Status first;
+  for (const PageRef& child : map_index_refs(index.data())) {
+    const Status status = verify_map_copies(child, level - 1, bytes);
+    if (first.ok()) first = status;
+  }
+  return first;
 }
 
 void PageStore::trim() {

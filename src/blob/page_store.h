@@ -60,6 +60,8 @@ class PageStore {
   uint64_t dirty_count() const { return dirty_count_; }
   uint64_t damaged_copies_used() const { return damaged_copies_used_; }
   std::vector<std::string>& notes() { return notes_; }
+  // A damaged copy was met: counts, logs and keeps the sentence.
+  void note_damaged(const std::string& note);
   const Uuid& uuid() const { return uuid_; }
 
   // ---- Tree nodes
@@ -82,6 +84,9 @@ class PageStore {
   // Reads both copies of a page, unless it is only in memory as yet; a damaged one is dealt with as by
   // read_page(). corruption when neither verifies.
   Status verify_copies(const PageRef& ref, PageKind kind);
+  // The same for each page of the page map below `root`, which no checkpoint may replace meanwhile. Adds to `bytes`
+  // what it read. The first error, after everything that can be reached was looked at.
+  Status verify_map_copies(const PageRef& root, uint64_t& bytes);
   // Verifies one copy; the sentence says what is wrong with it.
   Status read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes);
   // Writes one copy, durable after flush(): for repairing copies that do not verify.
@@ -103,7 +108,9 @@ class PageStore {
   Status seal(PageRef& ref);
   Status seal_page_map(PageRef& root, std::vector<FrozenPage>& pages);
   void finish_page(std::byte* bytes, uint64_t page);
+  unsigned map_levels() const;  // of the index above the leaves
   Status load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf);
+  Status verify_map_copies(const PageRef& ref, unsigned level, uint64_t& bytes);
 
   Context& context_;
   ChannelPool& channels_;

@@ -73,6 +73,65 @@ TEST_F(DamageTest, AnyOneBlockOfAClosedStore) {
   EXPECT_GT(report->metadata_pages, 20u);
 }
 
+// Verifying an open store: each state the two superblocks can be in, damaged or left behind by a write that was
+// acknowledged and not done. They are as they were then, and power loss finds two starting points.
+TEST_F(DamageTest, SuperblocksOfAnOpenStoreAreMended) {
+  const Content expected = *content_of(*store_);
+  const auto verify = [&] {
+    const uint64_t before = store_->stats().damaged_copies_used;
+    BlobStore::MetadataPosition position;
+    uint64_t bytes = 0;
+    for (Result<bool> more = true; more && *more;) {
+      more = store_->verify_metadata(position, bytes);
+      EXPECT_TRUE(more) << more.error().to_string();
+    }
+    return store_->stats().damaged_copies_used - before;
+  };
+  const auto block_of = [](unsigned slot) { return kSuperblockOffset[slot] / kBlockBytes; };
+  const std::vector<std::byte> earlier[2] = {read_raw(block_of(0)), read_raw(block_of(1))};
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(store_->checkpoint().ok());
+  EXPECT_EQ(verify(), 0u);
+  for (const unsigned slots : {1u, 2u, 3u}) {
+    for (const bool lost : {false, true}) {
+      SCOPED_TRACE("slots " + std::to_string(slots) + (lost ? " lost" : " damaged"));
+      for (const unsigned slot : {0u, 1u}) {
+        if ((slots >> slot & 1) == 0) continue;
+        lost ? write_raw(block_of(slot), earlier[slot]) : damage(block_of(slot), 20);
+      }
+      EXPECT_EQ(verify(), slots == 3 ? 2u : 1u);
+      EXPECT_EQ(verify(), 0u);
+      EXPECT_EQ(superblock(1 - newest_slot()).generation + 1, superblock(newest_slot()).generation);
+      ASSERT_TRUE(store_->checkpoint().ok());
+    }
+  }
+  kill();
+  for (const unsigned slot : {0u, 1u}) {
+    damage(block_of(slot), 20);
+    const auto found = content_after_opening();
+    ASSERT_TRUE(found) << found.error().to_string();
+    EXPECT_EQ(*found, expected);
+    damage(block_of(slot), 20);  // back
+  }
+  open(OpenMode::read_only);
+  damage(block_of(0), 20);
+  EXPECT_EQ(verify(), 1u);
+  EXPECT_EQ(verify(), 1u);  // told, and left
+}
+
+TEST_F(DamageTest, AnotherOwnersSuperblockIsNotDamage) {
+  Superblock other = superblock(1 - newest_slot());
+  other.generation = other.generation + 2;
+  other.open_id[0] ^= std::byte{1};
+  ASSERT_TRUE(write_superblock(raw(), device_->info(), other).ok());
+  BlobStore::MetadataPosition position;
+  position.part = BlobStore::MetadataPosition::Part::superblocks;
+  uint64_t bytes = 0;
+  const auto verified = store_->verify_metadata(position, bytes);
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().code(), StatusCode::fenced);
+  EXPECT_EQ(superblock(newest_slot()).open_id, other.open_id);
+}
+
 TEST_F(DamageTest, BothCopiesOfAPage) {
   const Content expected = *content_of(*store_);
   close();

@@ -2,6 +2,7 @@
 // changing one leaves it readable, and a scrub finds what is damaged, in logs too, and says where.
 // Method: damage below the file system to a block of known place; reads by all calls, with and without the page
 // cache; changes of recorded bytes, before and after the death of the process.
+#include "blob/format.h"
 #include "fixture.h"
 
 #include <algorithm>
@@ -346,6 +347,32 @@ TEST_F(ScrubTest, DamagedCopiesOfMetadataAreMended) {
   EXPECT_GT(report.damaged_copies, 5u);
   EXPECT_EQ(fs_->stats().damaged_copies_used, report.damaged_copies);
   EXPECT_EQ(scrub().damaged_copies, 0u);  // mended
+  unmount();
+  expect_clean();
+}
+
+TEST_F(ScrubTest, TheCopiesOfThePageMapAreMended) {
+  make();
+  mount();
+  fill();
+  remount();
+  for (const bool second : {false, true}) {
+    const uint64_t half = disk_->options().bytes / 2;
+    uint64_t damaged = 0;
+    for (uint64_t at = second ? half : 0; at < (second ? 2 * half : half); at += kBlock) {
+      blob::PageHeader header;
+      std::memcpy(&header, disk_->contents() + at, sizeof header);
+      if (header.magic != blob::kPageMagic) continue;
+      if (header.kind == static_cast<uint8_t>(blob::PageKind::tree_node)) continue;
+      disk_->damage(at + 2000, 1);
+      ++damaged;
+    }
+    ASSERT_GE(damaged, 2u);  // a leaf and the index; some are of earlier checkpoints
+    const ScrubReport report = scrub();
+    EXPECT_TRUE(report.damages.empty());
+    EXPECT_EQ(report.damaged_copies, 2u);
+    EXPECT_EQ(scrub().damaged_copies, 0u);
+  }
   unmount();
   expect_clean();
 }
