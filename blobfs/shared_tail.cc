@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -103,15 +104,25 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
   }
   const TailLayout layout = tail_layout(bytes);
   const std::string path = tail_path(directory, binding);
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd < 0) return error(tail_error(path, bytes, "open", errno));
+  int fd = -1;
   const auto fail = [&](const char* call, int code) {
-    ::close(fd);
-    ::unlink(path.c_str());
+    if (fd >= 0) {
+      ::close(fd);
+      ::unlink(path.c_str());
+    }
     return error(tail_error(path, bytes, call, code));
   };
-  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail over.
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return fail("flock", errno);
+  // The owner's lock: a mount of a copy of the image on this machine must not take a live tail over. Until it is
+  // held, the file looks abandoned; such a mount may have removed it.
+  for (struct stat made{}; made.st_nlink == 0;) {
+    if (fd >= 0) ::close(fd);
+    fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return fail("open", errno);
+    while (::flock(fd, LOCK_EX) != 0) {
+      if (errno != EINTR) return fail("flock", errno);
+    }
+    if (::fstat(fd, &made) != 0) return fail("fstat", errno);
+  }
   if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(layout.file_bytes)); code != 0) {
     return fail("posix_fallocate", code);
   }

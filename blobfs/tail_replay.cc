@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -173,6 +174,20 @@ Result<struct stat> open_dead_tail(const std::string& path, Descriptor& file) {
   return info;
 }
 
+// Made by a mount that was killed before it wrote the header.
+bool has_no_header(const Descriptor& file) {
+  std::array<std::byte, sizeof(TailHeader)> header{};
+  const ssize_t count = ::pread(file.fd, header.data(), header.size(), 0);
+  return count >= 0 && std::all_of(header.begin(), header.end(),
+                                   [](std::byte byte) { return byte == std::byte{}; });
+}
+
+bool remove_if_unwritten(const std::string& path) {
+  Descriptor file;
+  if (!open_dead_tail(path, file) || !has_no_header(file)) return false;
+  return ::unlink(path.c_str()) == 0;
+}
+
 }  // namespace
 
 void TailImage::remove_dead(const std::string& directory, const TailBinding& binding) {
@@ -188,6 +203,7 @@ void TailImage::remove_abandoned(const std::string& directory, const TailId& sto
        entry.increment(failed)) {
     const auto binding = parse_tail_name(entry->path().filename().string());
     if (!binding || binding->store_uuid != store_uuid) continue;
+    if (remove_if_unwritten(entry->path().string())) continue;
     TailBinding wanted = *binding;
     wanted.boot_id = boot_id;
     const Result<TailImage> image = load(directory, wanted);

@@ -40,8 +40,8 @@ class TailImage {
 
   // Removes the file a binding names, unless its owner lives or it is not ours.
   static void remove_dead(const std::string& directory, const TailBinding& binding);
-  // Removes tails of this store and boot that keep nothing and lead to none that is still there: of mounts
-  // that were killed before they took the store over.
+  // Removes tails of this store and boot that keep nothing and lead to none that is still there, and files that
+  // never became tails: of mounts that were killed before they took the store over.
   static void remove_abandoned(const std::string& directory, const TailId& store_uuid,
                                const std::string& boot_id);
 

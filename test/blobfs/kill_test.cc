@@ -6,6 +6,7 @@
 #include "fixture.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -129,6 +130,37 @@ TEST_F(KillTest, MountsThatNeverTookOverLeaveNoTails) {
     EXPECT_TRUE(tail_files().empty());
     expect_clean();
   }
+}
+
+// Killed while it makes its tail, a mount leaves a file without a header: empty, or as long as it was to be. One
+// that somebody has locked is still being made, and another store's is not ours to judge.
+TEST_F(KillTest, FilesThatNeverBecameTailsAreRemoved) {
+  make();
+  mount();
+  const std::string tail = tail_files().at(0);
+  unmount();
+  const auto made = [&](size_t position, char digit, uint64_t bytes) {
+    std::string path = tail;
+    path[path.size() - position] = path[path.size() - position] == digit ? '0' : digit;
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
+    EXPECT_GE(fd, 0) << path;
+    EXPECT_EQ(::ftruncate(fd, static_cast<off_t>(bytes)), 0);
+    return std::pair(path, fd);
+  };
+  constexpr size_t kIntoTheUuid = 40;
+  const auto [empty, empty_fd] = made(1, 'a', 0);
+  const auto [zeros, zeros_fd] = made(2, 'a', 1 << 20);
+  const auto [living, living_fd] = made(3, 'a', 0);
+  const auto [foreign, foreign_fd] = made(kIntoTheUuid, 'a', 0);
+  ASSERT_EQ(::flock(living_fd, LOCK_EX), 0);
+  mount();
+  EXPECT_FALSE(std::filesystem::exists(empty));
+  EXPECT_FALSE(std::filesystem::exists(zeros));
+  EXPECT_TRUE(std::filesystem::exists(living));
+  EXPECT_TRUE(std::filesystem::exists(foreign));
+  unmount();
+  for (const int fd : {empty_fd, zeros_fd, living_fd, foreign_fd}) ::close(fd);
+  for (const std::string& path : {living, foreign}) ::unlink(path.c_str());
 }
 
 // What a living mount of a copy of this store keeps is not touched.
