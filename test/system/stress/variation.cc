@@ -6,6 +6,7 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
+#include <rocksdb/version.h>
 
 #include <algorithm>
 #include <initializer_list>
@@ -68,8 +69,11 @@ void choose_log(Chooser& chooser, rocksdb::Options& options, uint32_t family_cou
   options.avoid_flush_during_recovery = chooser.flip("avoid_flush_during_recovery");
   options.avoid_flush_during_shutdown = chooser.flip("avoid_flush_during_shutdown");
   options.enable_pipelined_write = chooser.flip("pipelined", 30);
-  options.atomic_flush = options.recycle_log_file_num == 0 && !options.enable_pipelined_write &&
-                         chooser.flip("atomic_flush", 25);
+  // Before 8.0 an atomic flush beside another one may fail an assertion about their reasons
+  // (github.com/facebook/rocksdb/pull/11111), which Debian's library has.
+  constexpr bool kAtomicFlushIsSound = ROCKSDB_MAJOR >= 8;
+  options.atomic_flush = kAtomicFlushIsSound && options.recycle_log_file_num == 0 &&
+                         !options.enable_pipelined_write && chooser.flip("atomic_flush", 25);
 }
 
 void choose_tree(Chooser& chooser, rocksdb::Options& options) {
