@@ -1,7 +1,8 @@
 // Scrubber: reads the metadata and every file of a mounted file system from the device, in small steps, and
 // tells what is damaged.
 //
-// Both copies of each page of the store's trees are verified, and a damaged one rewritten from a good one.
+// Both copies of each page of metadata are verified, and a damaged one rewritten from a good one; so are both
+// superblocks, which the next checkpoints rewrite.
 // Bytes are read past the page cache. What a log holds is verified by its sealed blocks, what a table holds by
 // the blocks' checksums where the store keeps them; of other tables only that they can be read is known. Files
 // come and go beside it: one that is gone is left out, one made after its directory was listed is left to the

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
+#include "base/sync.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -13,11 +14,14 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 
 namespace basalt::blobfs {
 
 namespace {
+
+constexpr unsigned kMaxLockTries = 1000;  // a millisecond each
 
 std::string to_hex(const TailId& id) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -118,8 +122,9 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     if (fd >= 0) ::close(fd);
     fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return fail("open", errno);
-    while (::flock(fd, LOCK_EX) != 0) {
-      if (errno != EINTR) return fail("flock", errno);
+    for (unsigned tries = 0; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
+      if (errno != EWOULDBLOCK || tries == kMaxLockTries) return fail("flock", errno);
+      sleep_for(std::chrono::milliseconds(1));
     }
     if (::fstat(fd, &made) != 0) return fail("fstat", errno);
   }

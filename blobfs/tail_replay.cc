@@ -171,6 +171,11 @@ Result<struct stat> open_dead_tail(const std::string& path, Descriptor& file) {
   if (::flock(file.fd, LOCK_EX | LOCK_NB) != 0 && !planted("tail_of_the_living")) {
     return error(StatusCode::busy, path + ": its process still has it open");
   }
+  // Another mount may have removed it before we had the lock; the name may be another file's by now.
+  struct stat locked {};
+  if (::fstat(file.fd, &locked) != 0 || locked.st_nlink == 0) {
+    return error(StatusCode::not_found, path + ": was removed meanwhile");
+  }
   return info;
 }
 

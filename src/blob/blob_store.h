@@ -286,8 +286,9 @@ class BlobStore {
     std::string key;
   };
   // Reads both copies of the pages of the trees, a leaf and what leads to it at a time, then of the page map, then
-  // both superblocks, and moves on; adds to `bytes` what it read. A damaged copy is rewritten from a good one where
-  // the store is open for writing, and noted. False at the end; corruption where both are damaged, and the position
+  // both superblocks, and moves on; adds to `bytes` what it read. A damaged copy of a page is rewritten from a good
+  // one where the store is open for writing; that and a damaged superblock, which the next two checkpoints replace,
+  // is noted. False at the end; corruption where both are damaged, and the position
   // is behind it. The journal is not looked at: what lies behind a checkpoint was never meant to be read again.
   Result<bool> verify_metadata(MetadataPosition& position, uint64_t& bytes);
 

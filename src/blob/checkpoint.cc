@@ -139,20 +139,19 @@ Status BlobStore::Impl::check_owner(Channel& channel) {
   return Status(StatusCode::fenced, device.info().uri + ": another owner has taken the store over");
 }
 
+// The same checkpoint once more, into the other slot.
 Status BlobStore::Impl::flip_again(Channel& channel) {
   MutexLock one_at_a_time(checkpoint_mutex);
   MutexLock lock(meta);
   if (!failure.ok()) return failure;
-  Status status = check_owner(channel);
-  if (status.ok()) status = flip_same(channel);
-  if (!status.ok()) poison(status);
-  return status;
-}
-
-Status BlobStore::Impl::flip_same(Channel& channel) {
   Superblock next = superblock;
   next.generation = superblock.generation + 1;
-  BASALT_TRY(write_superblock(channel, device.info(), next));
+  Status status = check_owner(channel);
+  if (status.ok()) status = write_superblock(channel, device.info(), next);
+  if (!status.ok()) {
+    poison(status);
+    return status;
+  }
   pages.map().flipped_again();
   older_journal_position = superblock.journal_position;
   superblock = next;

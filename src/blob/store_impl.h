@@ -44,8 +44,6 @@ struct BlobStore::Impl final : Journal::Hooks, Transaction::ReservationKeeper, D
   // Writes everything applied so far; two flips make both superblocks say so.
   Status checkpoint();
   Status flip_again(Channel& channel);
-  // The last checkpoint once more, into the other slot; checkpoint_mutex and meta held.
-  Status flip_same(Channel& channel);
   Status check_owner(Channel& channel);
   void post_checkpoint_if_due();  // meta held
 

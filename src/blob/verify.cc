@@ -1,5 +1,5 @@
 // Verifying the metadata of an open store, piece by piece: both copies of what the trees consist of, then of the
-// page map, then both superblocks. What is damaged and has a good twin is rewritten where the store may write.
+// page map, then both superblocks. A damaged page that has a good twin is rewritten where the store may write.
 #include "base/try.h"
 #include "blob/block_io.h"
 #include "blob/store_impl.h"
@@ -10,7 +10,8 @@ namespace basalt::blob {
 
 namespace {
 
-// What a flip left in each slot: the newest superblock in the one of its generation, the one before in the other.
+// What is wrong with a slot, as seen by the owner whose last flip made `newest`: that one is in the slot of its
+// generation, the one before in the other.
 Status compare(const SuperblockPair& pair, unsigned slot, uint64_t newest) {
   if (!pair.slots[slot]) return pair.problems[slot];
   const uint64_t found = pair.slots[slot]->generation;
@@ -67,32 +68,28 @@ Status BlobStore::Impl::verify_page_map(uint64_t& bytes) {
   return pages.verify_map_copies(superblock.page_map, bytes);
 }
 
+// Nothing is written: the next two flips do that, and they know whether the store is still ours.
 Status BlobStore::Impl::verify_superblocks(uint64_t& bytes) {
   const MutexLock no_checkpoint(checkpoint_mutex);
   const MutexLock lock(meta);
-  if (closing) return {};
   BASALT_TRY_ASSIGN(auto lease, pool.lease());
   BASALT_TRY_ASSIGN(const SuperblockPair pair, read_superblocks(*lease, device.info()));
   bytes += pair.slots.size() * kBlockBytes;
+  const bool owner = journal != nullptr;  // a reader may have started from the older one
   for (const auto& found : pair.slots) {
-    if (!found) continue;
-    if (found->uuid == superblock.uuid && found->generation <= superblock.generation) continue;
+    if (!owner || !found) continue;
+    if (found->uuid == superblock.uuid && found->epoch <= superblock.epoch) continue;
     return {StatusCode::fenced, device.info().uri + ": another owner has taken the store over"};
   }
-  const unsigned newest = superblock.generation % 2;
-  for (const unsigned slot : {newest, 1 - newest}) {
-    const Status damage = compare(pair, slot, superblock.generation);
-    if (damage.ok()) continue;
-    std::string note(damage.message());
-    if (journal != nullptr && failure.ok() && check_device().ok()) {
-      // The newest as it was; in place of the one before, which is gone, the newest again.
-      Superblock same = superblock;
-      const Status rewritten =
-          slot == newest ? write_superblock(*lease, device.info(), same) : flip_same(*lease);
-      note += rewritten.ok() ? "; rewrote it"
-                             : "; rewriting it failed: " + std::string(rewritten.message());
-    }
-    pages.note_damaged(note);
+  std::array<Status, 2> damages = pair.problems;
+  for (unsigned slot = 0; owner && slot < 2; ++slot) {
+    damages[slot] = compare(pair, slot, superblock.generation);
+  }
+  if (!damages[0].ok() && !damages[1].ok()) {
+    return damages[1].with_context(std::string(damages[0].message()));
+  }
+  for (const Status& damage : damages) {
+    if (!damage.ok()) pages.note_damaged(std::string(damage.message()) + "; the other one is good");
   }
   return {};
 }

@@ -74,16 +74,18 @@ TEST_F(DamageTest, AnyOneBlockOfAClosedStore) {
 }
 
 // Verifying an open store: each state the two superblocks can be in, damaged or left behind by a write that was
-// acknowledged and not done. They are as they were then, and power loss finds two starting points.
-TEST_F(DamageTest, SuperblocksOfAnOpenStoreAreMended) {
-  const Content expected = *content_of(*store_);
+// acknowledged and not done. Checkpoints make them good again.
+TEST_F(DamageTest, SuperblocksOfAnOpenStoreAreVerified) {
+  Status verified;
   const auto verify = [&] {
     const uint64_t before = store_->stats().damaged_copies_used;
     BlobStore::MetadataPosition position;
     uint64_t bytes = 0;
-    for (Result<bool> more = true; more && *more;) {
-      more = store_->verify_metadata(position, bytes);
-      EXPECT_TRUE(more) << more.error().to_string();
+    verified = {};
+    for (bool more = true; more;) {
+      const Result<bool> step = store_->verify_metadata(position, bytes);
+      if (!step) verified = step.error();
+      more = !step || *step;
     }
     return store_->stats().damaged_copies_used - before;
   };
@@ -98,38 +100,49 @@ TEST_F(DamageTest, SuperblocksOfAnOpenStoreAreMended) {
         if ((slots >> slot & 1) == 0) continue;
         lost ? write_raw(block_of(slot), earlier[slot]) : damage(block_of(slot), 20);
       }
-      EXPECT_EQ(verify(), slots == 3 ? 2u : 1u);
+      EXPECT_EQ(verify(), slots == 3 ? 0u : 1u);
+      EXPECT_EQ(verified.code(), slots == 3 ? StatusCode::corruption : StatusCode::ok);
+      for (int i = 0; i < 2; ++i) {
+        put("again", std::to_string(i));
+        ASSERT_TRUE(store_->checkpoint().ok());
+      }
       EXPECT_EQ(verify(), 0u);
-      EXPECT_EQ(superblock(1 - newest_slot()).generation + 1, superblock(newest_slot()).generation);
-      ASSERT_TRUE(store_->checkpoint().ok());
+      EXPECT_TRUE(verified.ok()) << verified.to_string();
     }
   }
-  kill();
-  for (const unsigned slot : {0u, 1u}) {
-    damage(block_of(slot), 20);
-    const auto found = content_after_opening();
-    ASSERT_TRUE(found) << found.error().to_string();
-    EXPECT_EQ(*found, expected);
-    damage(block_of(slot), 20);  // back
-  }
+  close();
   open(OpenMode::read_only);
+  EXPECT_EQ(verify(), 0u);
   damage(block_of(0), 20);
   EXPECT_EQ(verify(), 1u);
-  EXPECT_EQ(verify(), 1u);  // told, and left
+  EXPECT_TRUE(verified.ok());
+  damage(block_of(1), 20);
+  EXPECT_EQ(verify(), 0u);
+  EXPECT_EQ(verified.code(), StatusCode::corruption);
 }
 
+// Whatever its generation: an owner may have started from an older one than ours.
 TEST_F(DamageTest, AnotherOwnersSuperblockIsNotDamage) {
-  Superblock other = superblock(1 - newest_slot());
-  other.generation = other.generation + 2;
-  other.open_id[0] ^= std::byte{1};
-  ASSERT_TRUE(write_superblock(raw(), device_->info(), other).ok());
-  BlobStore::MetadataPosition position;
-  position.part = BlobStore::MetadataPosition::Part::superblocks;
-  uint64_t bytes = 0;
-  const auto verified = store_->verify_metadata(position, bytes);
-  ASSERT_FALSE(verified);
-  EXPECT_EQ(verified.error().code(), StatusCode::fenced);
-  EXPECT_EQ(superblock(newest_slot()).open_id, other.open_id);
+  for (const int generations : {-2, 0, 2}) {
+    const unsigned slot = 1 - newest_slot();
+    const auto ours = read_raw(kSuperblockOffset[slot] / kBlockBytes);
+    Superblock other = superblock(newest_slot());
+    other.generation = other.generation - 1 + static_cast<uint64_t>(generations);
+    other.epoch = other.epoch + 1;
+    ASSERT_TRUE(write_superblock(raw(), device_->info(), other).ok());
+    const auto theirs = read_raw(kSuperblockOffset[slot] / kBlockBytes);
+    BlobStore::MetadataPosition position;
+    position.part = BlobStore::MetadataPosition::Part::superblocks;
+    uint64_t bytes = 0;
+    const auto verified = store_->verify_metadata(position, bytes);
+    // One that lies that far back is told from a lost write by nothing but its epoch, which is not looked at.
+    EXPECT_EQ(verified.has_value(), generations < 0);
+    if (!verified) {
+      EXPECT_EQ(verified.error().code(), StatusCode::fenced);
+    }
+    EXPECT_EQ(read_raw(kSuperblockOffset[slot] / kBlockBytes), theirs);
+    write_raw(kSuperblockOffset[slot] / kBlockBytes, ours);
+  }
 }
 
 TEST_F(DamageTest, BothCopiesOfAPage) {
