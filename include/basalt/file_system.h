@@ -179,7 +179,7 @@ struct CheckReport {
 };
 
 // A damaged stretch of a file. Length 0: the file or directory could not be opened at all, or (path "metadata")
-// no copy of a page of metadata or no superblock is good, or another owner has taken the store over.
+// no copy of a page of metadata is good.
 struct ScrubDamage {
   std::string path;
   uint64_t offset = 0, length = 0;
@@ -190,9 +190,8 @@ std::string to_string(const ScrubDamage& damage);
 
 struct ScrubReport {
   uint64_t metadata_bytes = 0;  // both copies
-  // Of metadata, whose other copy is good. If mounted for writing, pages are rewritten at once, superblocks by the
-  // next two checkpoints.
-  uint64_t damaged_copies = 0;
+  uint64_t damaged_copies =
+      0;  // of metadata, whose other copy is good; rewritten if mounted for writing
   uint64_t files = 0;
   uint64_t bytes_read = 0;
   uint64_t bytes_verified = 0;  // of those: logs, and tables with checksums
