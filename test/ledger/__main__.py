@@ -21,7 +21,7 @@ from programs import Ended, Program, Runner
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path("build")
 CORPUS = Path("test/fuzz/corpus")
-STATES, LONG_STATES = 6_000, 60_000  # of each scenario on each disk
+STATES, LONG_STATES = 5_000, 50_000  # of each scenario on each disk
 INTERRUPTED_EXIT = 130
 
 
