@@ -174,9 +174,12 @@ void NameSpace::add_unlink(blob::Transaction& txn, const OpenInode& inode) {
   txn.catalog_put(inode_key(inode.id), encode(record));
 }
 
-void NameSpace::finish_unlink(OpenInode& inode) {
+void NameSpace::finish_unlink(OpenInode& inode, blob::Ticket ticket) {
   if (inode.record.links <= 1) {
     inode.unlinked = true;
+    // Its record does not follow it any more. Should the power go before the removal is durable, the file
+    // is back as that record says: a truncation since then must not have touched the device.
+    if (!planted("removal_not_awaited")) inode.meta_ticket = inode.epoch_ticket = ticket;
   } else {
     --inode.record.links;
   }
@@ -230,7 +233,7 @@ Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind,
     const MutexLock inode_lock(replaced->mutex);
     add_unlink(txn, *replaced);
     BASALT_TRY(apply(txn, ticket));
-    finish_unlink(*replaced);
+    finish_unlink(*replaced, ticket);
   } else {
     BASALT_TRY(apply(txn, ticket));
   }
@@ -258,7 +261,7 @@ Status NameSpace::remove(std::string_view path) {
     const MutexLock inode_lock(inode->mutex);
     add_unlink(txn, *inode);
     BASALT_TRY(apply(txn, ticket));
-    finish_unlink(*inode);
+    finish_unlink(*inode, ticket);
   }
   return finish(lock, ticket);
 }
@@ -385,7 +388,7 @@ Status NameSpace::rename(std::string_view from_path, std::string_view to_path) {
     const MutexLock inode_lock(replaced->mutex);
     add_unlink(txn, *replaced);
     BASALT_TRY(apply(txn, ticket));
-    finish_unlink(*replaced);
+    finish_unlink(*replaced, ticket);
   } else {
     BASALT_TRY(apply(txn, ticket));
   }

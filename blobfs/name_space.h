@@ -63,9 +63,10 @@ class NameSpace {
   Result<bool> is_below(uint64_t directory, uint64_t ancestor);
   // The directory's time follows a change in it.
   Status touch_directory(blob::Transaction& txn, uint64_t directory);
-  // Adds to `txn` that `inode`, whose mutex is held, loses a name; finish_unlink() once it is applied.
+  // Adds to `txn` that `inode`, whose mutex is held, loses a name; finish_unlink() with its ticket once it is
+  // applied.
   void add_unlink(blob::Transaction& txn, const OpenInode& inode);
-  void finish_unlink(OpenInode& inode);
+  void finish_unlink(OpenInode& inode, blob::Ticket ticket);
   Status apply(blob::Transaction& txn, blob::Ticket& ticket);
   Status replace_directory(blob::Transaction& txn, const Entry& moved, const Entry& target,
                            std::string_view path);

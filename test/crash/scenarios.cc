@@ -85,6 +85,21 @@ void shortened(Session& session, Machine&) {
   session.close_all();
 }
 
+// Removed while open, then cut and written at the new end: until the removal is durable the file may come
+// back, and whole.
+void removed_then_shortened(Session& session, Machine&) {
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::string path = "/s/gone" + std::to_string(i);
+    const bool done = session.create(path, i % 2 == 0 ? FileKind::table : FileKind::log) &&
+                      session.append(session.files().back(), 10'000) &&
+                      session.sync(session.files().back()) && session.remove(path) &&
+                      session.truncate(session.files().back(), 5000) &&
+                      session.append(session.files().back(), 300) &&
+                      session.sync(session.files().back()) && session.close(session.files().back());
+    if (!done) return;
+  }
+}
+
 // Many names, so that checkpoints and journal records pass each other.
 void many_names(Session& session, Machine& machine) {
   for (unsigned i = 0; i < 12; ++i) {
@@ -237,6 +252,7 @@ constexpr Scenario kScenarios[] = {
     {"shortened", shortened},
     {"renamed_and_linked", renamed_and_linked},
     {"removed_while_open", removed_while_open},
+    {"removed_then_shortened", removed_then_shortened},
     {"many_names", many_names},
     {"checkpoint_beside_commits", checkpoint_beside_commits},
     {"journal_wraps", journal_wraps},
