@@ -1,6 +1,9 @@
 // See database.h.
 #include "system/stress/database.h"
 
+#include <chrono>
+#include <thread>
+
 namespace basalt::stress {
 
 rocksdb::Status Database::open(const rocksdb::Options& options, const std::string& path,
@@ -34,6 +37,16 @@ rocksdb::Status Database::close() {
   families_.clear();
   const rocksdb::Status status = db_->Close();
   db_.reset();
+  return status;
+}
+
+rocksdb::Status Database::ingest(uint32_t family, const std::string& path,
+                                 const rocksdb::IngestExternalFileOptions& options) {
+  rocksdb::Status status = db_->IngestExternalFile(families_[family], {path}, options);
+  for (unsigned i = 0; status.IsTryAgain() && i < 1000; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    status = db_->IngestExternalFile(families_[family], {path}, options);
+  }
   return status;
 }
 

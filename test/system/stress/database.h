@@ -24,6 +24,10 @@ class Database {
   rocksdb::DB& db() const { return *db_; }
   rocksdb::ColumnFamilyHandle* family(uint32_t index) const { return families_[index]; }
   const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
+  // IngestExternalFile() of one table. RocksDB answers TryAgain, having changed nothing, when the flush it
+  // made first is over but the version with its result is not installed yet: then once more, for up to 10 s.
+  rocksdb::Status ingest(uint32_t family, const std::string& path,
+                         const rocksdb::IngestExternalFileOptions& options);
   // What RocksDB says to being closed; nothing else may be called after.
   rocksdb::Status close();
 

@@ -169,7 +169,7 @@ bool Worker::ingest() {
               "write " + path);
     }
     require(writer.Finish(), "finish " + path);
-    return database_.db().IngestExternalFile(database_.family(range.family), {path}, options);
+    return database_.ingest(range.family, path, options);
   });
   require(remove_tree(*opening_.options.env, path), "remove " + path);
   return true;

@@ -287,7 +287,7 @@ class PowerRound {
     rocksdb::IngestExternalFileOptions options;
     options.move_files = random_.chance(50);
     options.write_global_seqno = random_.chance(50);
-    if (!durable(database_->db().IngestExternalFile({kTable}, options), "ingest")) return false;
+    if (!durable(database_->ingest(0, kTable, options), "ingest")) return false;
     ++totals_.ingests;
     return heard(remove_tree(*env_, kTable), "remove the ingested table");
   }
