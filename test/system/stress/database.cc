@@ -41,7 +41,7 @@ rocksdb::Status Database::close() {
 }
 
 rocksdb::Status Database::ingest(uint32_t family, const std::string& path,
-                                 const rocksdb::IngestExternalFileOptions& options) {
+                                 const rocksdb::IngestExternalFileOptions& options) const {
   rocksdb::Status status = db_->IngestExternalFile(families_[family], {path}, options);
   for (unsigned i = 0; status.IsTryAgain() && i < 1000; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));

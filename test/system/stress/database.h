@@ -27,7 +27,7 @@ class Database {
   // IngestExternalFile() of one table. RocksDB answers TryAgain, having changed nothing, when the flush it
   // made first is over but the version with its result is not installed yet: then once more, for up to 10 s.
   rocksdb::Status ingest(uint32_t family, const std::string& path,
-                         const rocksdb::IngestExternalFileOptions& options);
+                         const rocksdb::IngestExternalFileOptions& options) const;
   // What RocksDB says to being closed; nothing else may be called after.
   rocksdb::Status close();
 
