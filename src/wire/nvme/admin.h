@@ -1,7 +1,7 @@
 // Admin commands' own fields: queue creation, features, asynchronous events, namespace descriptors.
 //
-// NVM Express base specification 2.0: Asynchronous Event Request (§5.2), Create I/O queues (§5.4, §5.5), Get and Set
-// Features (§5.15, §5.27), Namespace Identification Descriptor (§5.17.2.3).
+// NVM Express base specification 2.0: Asynchronous Event Request (§5.2), Create I/O queues (§5.4,
+// §5.5), Get and Set Features (§5.15, §5.27), Namespace Identification Descriptor (§5.17.2.3).
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace basalt::nvme {
 
-// Create I/O queue, command word 11. The upper half is the interrupt vector (completion queues) or the completion
-// queue (submission queues); word 10 is the id with, above it, the entry count minus one.
+// Create I/O queue, command word 11. The upper half is the interrupt vector (completion queues) or the
+// completion queue (submission queues); word 10 is the id with, above it, the entry count minus one.
 inline constexpr uint32_t kQueueContiguous = 1 << 0;
 inline constexpr uint32_t kQueueInterrupts = 1 << 1;  // completion queues
 constexpr uint32_t queue_word10(uint16_t id, uint32_t entries) { return (entries - 1) << 16 | id; }
@@ -72,13 +72,13 @@ struct NamespaceDescriptor {
 static_assert(sizeof(NamespaceDescriptor) == 4 &&
               std::has_unique_object_representations_v<NamespaceDescriptor>);
 
-// Format NVM (§5.14), command word 10: bits 3:0 index of the format.
-// Get Log Page (§5.16), command word 10: bits 7:0 LogPage, 31:16 dwords minus one (upper half in word 11); words 12
-// and 13 are the offset in bytes.
+// Format NVM (§5.14), command word 10: bits 3:0 index of the format. Get Log Page (§5.16), command word
+// 10: bits 7:0 LogPage, 31:16 dwords minus one (upper half in word 11); words 12 and 13 are the offset
+// in bytes.
 inline constexpr uint32_t kRetainAsyncEvent = 1 << 15;
 
-// Doorbell Buffer Config (§5.8): the shadow of a doorbell lies where the doorbell lies from kFirstDoorbell on.
-// Abort (§5.1), word 0 of the completion.
+// Doorbell Buffer Config (§5.8): the shadow of a doorbell lies where the doorbell lies from
+// kFirstDoorbell on. Abort (§5.1), word 0 of the completion.
 inline constexpr uint32_t kNotAborted = 1;
 
 }  // namespace basalt::nvme

@@ -21,8 +21,8 @@ static_assert(sizeof(DatasetRange) == 16 && std::has_unique_object_representatio
 inline constexpr uint32_t kMaxDatasetRanges = 256;
 inline constexpr uint32_t kDatasetDeallocate = 1 << 2;  // command word 11
 
-// Copy, source range descriptor format 0: word 12 bits 7:0 are the ranges minus one, bits 11:8 the format; words
-// 10 and 11 are the first block to be written.
+// Copy, source range descriptor format 0: word 12 bits 7:0 are the ranges minus one, bits 11:8 the
+// format; words 10 and 11 are the first block to be written.
 struct CopyRange {
   uint8_t reserved0[8];
   le64 first_block;

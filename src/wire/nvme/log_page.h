@@ -1,7 +1,8 @@
 // Log pages: what Get Log Page answers.
 //
-// NVM Express base specification 2.0, §5.16.1: error information (§5.16.1.2), SMART / health (§5.16.1.3), firmware
-// slots (§5.16.1.4), changed namespaces (§5.16.1.5), commands supported and effects (§5.16.1.6).
+// NVM Express base specification 2.0, §5.16.1: error information (§5.16.1.2), SMART / health
+// (§5.16.1.3), firmware slots (§5.16.1.4), changed namespaces (§5.16.1.5), commands supported and
+// effects (§5.16.1.6).
 #pragma once
 
 #include <cstddef>
