@@ -1,0 +1,30 @@
+// See dma_buffer.h.
+#include "nvme/dma_buffer.h"
+
+#include "base/try.h"
+
+namespace basalt::nvme {
+
+Result<DmaBuffer> DmaBuffer::create(PciFunction& function, size_t bytes) {
+  constexpr size_t kHugepage = size_t{2} << 20;
+  BASALT_TRY_ASSIGN(
+      std::unique_ptr<Arena> arena,
+      Arena::create({.name = "basalt-nvme", .bytes = bytes, .hugepages = bytes >= kHugepage}));
+  BASALT_TRY_ASSIGN(const uint64_t iova, function.map_dma({arena->memory(), arena->fd(), 0}));
+  return DmaBuffer(function, std::move(arena), iova);
+}
+
+DmaBuffer& DmaBuffer::operator=(DmaBuffer&& other) noexcept {
+  std::swap(function_, other.function_);
+  std::swap(arena_, other.arena_);
+  std::swap(iova_, other.iova_);
+  return *this;
+}
+
+DmaBuffer::~DmaBuffer() {
+  if (function_ == nullptr) return;
+  // A function that cannot undo a mapping is gone, and its mappings with it.
+  [[maybe_unused]] const Status ignored = function_->unmap_dma(iova_, bytes().size());
+}
+
+}  // namespace basalt::nvme

@@ -1,0 +1,35 @@
+// NamespaceInfo: what the driver's users want to know of a namespace, from its identify data.
+//
+// NVM command set specification 1.0, §4.1.5 (identify), §2.1.4 (atomic writes). Pure functions: the data is
+// the controller's and is checked, not believed.
+#pragma once
+
+#include <basalt/status.h>
+
+#include <array>
+#include <cstdint>
+
+#include "wire/nvme/identify.h"
+
+namespace basalt::nvme {
+
+struct NamespaceInfo {
+  uint32_t nsid = 0;
+  uint64_t block_count = 0;
+  uint32_t block_bytes = 0;
+  uint32_t metadata_bytes = 0;        // per block
+  bool metadata_interleaved = false;  // it follows each block's data instead of lying apart
+  uint8_t protection_type = 0;        // end-to-end protection: 0 none, 1 … 3
+  uint32_t atomic_write_blocks = 1;   // that power loss does not tear, wherever they lie …
+  uint32_t atomic_boundary_blocks =
+      0;                            // … unless they cross a multiple of this; 0: no such boundary
+  uint32_t optimal_io_blocks = 0;   // reads and writes are better off not crossing it; 0: not said
+  std::array<uint8_t, 16> nguid{};  // zero: none
+  std::array<uint8_t, 8> eui64{};   // zero: none
+};
+
+// not_found for a namespace that is not active; corruption for data that makes no sense, naming the field.
+Result<NamespaceInfo> namespace_info(uint32_t nsid, const IdentifyController& controller,
+                                     const IdentifyNamespace& data);
+
+}  // namespace basalt::nvme

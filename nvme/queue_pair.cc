@@ -1,0 +1,316 @@
+// See queue_pair.h.
+#include "nvme/queue_pair.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+#include "base/sync.h"
+
+namespace basalt::nvme {
+
+namespace {
+
+// How often poll() looks at the clock: a command's time is known to within as many polls, or one wait().
+constexpr unsigned kPollsPerWatch = 1024;
+constexpr unsigned kReapBatch = 32;
+
+// Sent twice, these leave the namespace as if sent once. A compare-and-write, for one, would find its own
+// bytes; a zone append would write them twice.
+bool is_repeatable(const Command& command) {
+  if (command.flags & (kFusedFirst | kFusedSecond)) return false;
+  switch (static_cast<IoOpcode>(command.opcode)) {
+    case IoOpcode::flush:
+    case IoOpcode::write:
+    case IoOpcode::read:
+    case IoOpcode::write_uncorrectable:
+    case IoOpcode::compare:
+    case IoOpcode::write_zeroes:
+    case IoOpcode::dataset_management:
+    case IoOpcode::verify: return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+void QueuePair::List::push(Request& request) noexcept {
+  request.next = nullptr;
+  (last != nullptr ? last->next : first) = &request;
+  last = &request;
+}
+
+Request* QueuePair::List::pop() noexcept {
+  Request* request = first;
+  if (request == nullptr) return nullptr;
+  first = request->next;
+  if (first == nullptr) last = nullptr;
+  return request;
+}
+
+QueuePair::QueuePair(const QueuePairOptions& options, ControllerLink& link,
+                     std::unique_ptr<CommandQueue> queue, MemoryMap& memory, Clock& clock,
+                     LogSink& log)
+    : options_(options),
+      link_(link),
+      queue_(std::move(queue)),
+      clock_(clock),
+      log_(log),
+      memory_user_(memory),
+      epoch_(link.epoch.load(std::memory_order_acquire)),
+      slot_bits_(static_cast<unsigned>(std::bit_width(queue_->depth() - 1u))),
+      in_use_(queue_->depth()),
+      ids_(queue_->depth()) {
+  for (unsigned slot = queue_->depth(); slot-- > 0;) {
+    ids_[slot] = static_cast<uint16_t>(slot);
+    free_.push_back(static_cast<uint16_t>(slot));
+  }
+}
+
+QueuePair::~QueuePair() {
+  BASALT_CHECK(outstanding_ == 0, "a queue pair closes with commands outstanding");
+  link_.close(options_.id, epoch_);
+}
+
+void QueuePair::submit(Request& request) noexcept {
+  ++outstanding_;
+  request.attempts = 0;
+  request.completion = {};
+  if (waiting_.first != nullptr || !has_room(request) || !post(request)) waiting_.push(request);
+}
+
+// Fused commands go to the controller together.
+bool QueuePair::has_room(const Request& request) const noexcept {
+  const size_t wanted = (request.command.flags & kFusedFirst) != 0 ? 2 : 1;
+  return free_.size() >= std::min(wanted, in_use_.size());
+}
+
+// False when it has to wait. A Request the transport refuses is kept for the next poll().
+bool QueuePair::post(Request& request) noexcept {
+  if (queue_ == nullptr || epoch_ != link_.epoch.load(std::memory_order_relaxed)) return false;
+  const uint16_t slot = free_.back();
+  ids_[slot] = static_cast<uint16_t>(ids_[slot] + (1u << slot_bits_));
+  request.memory_phase = static_cast<uint8_t>(memory_user_.enter());
+  const StatusCode status = queue_->post(slot, ids_[slot], request);
+  if (status != StatusCode::ok) {
+    memory_user_.leave(request.memory_phase);
+    request.status = status;
+    failed_.push(request);
+    return true;
+  }
+  free_.pop_back();
+  in_use_[slot] = &request;
+  request.due = Duration::zero();
+  request.expired = false;
+  ++request.attempts;
+  return true;
+}
+
+void QueuePair::post_waiting() noexcept {
+  while (waiting_.first != nullptr && has_room(*waiting_.first)) {
+    Request* next = waiting_.first;
+    Request* after = next->next;
+    if (!post(*next)) return;
+    waiting_.first = after;
+    if (after == nullptr) waiting_.last = nullptr;
+  }
+}
+
+unsigned QueuePair::poll() noexcept {
+  if (epoch_ != link_.epoch.load(std::memory_order_acquire)) return catch_up();
+  unsigned count = failed_.first != nullptr ? give_back_failed() : 0;
+  if (waiting_.first != nullptr) post_waiting();
+  queue_->ring();
+  std::array<Completion, kReapBatch> batch;
+  unsigned found;
+  do {
+    found = queue_->reap(batch);
+    for (unsigned i = 0; i < found; ++i) count += complete(batch[i]);
+  } while (found == batch.size() && count < in_use_.size());
+  if (++polls_ >= kPollsPerWatch) watch(clock_.now());
+  if (waiting_.first != nullptr) post_waiting();
+  queue_->ring();  // what `done` has submitted
+  return count;
+}
+
+unsigned QueuePair::wait(Duration timeout) noexcept {
+  const Duration end = clock_.now() + timeout;
+  for (unsigned spins = 0;; ++spins) {
+    if (const unsigned count = poll(); count > 0) return count;
+    const Duration now = clock_.now();
+    if (now >= end) return 0;
+    if (spins < 64) continue;
+    watch(now);
+    // Not for long: times are to be looked at, and a reset is told by the epoch.
+    constexpr Duration kLongest = std::chrono::milliseconds(100);
+    const Duration left = std::min(end - now, kLongest);
+    const int fd = event_fd();
+    if (fd < 0) {
+      sleep_for(std::min<Duration>(left, std::chrono::microseconds(20)));
+      continue;
+    }
+    pollfd entry{fd, POLLIN, 0};
+    const timespec span{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
+    if (::ppoll(&entry, 1, &span, nullptr) > 0) {
+      uint64_t events;
+      if (::read(fd, &events, sizeof events) < 0) continue;  // somebody else was faster
+    }
+  }
+}
+
+// Whether a Request was given back.
+bool QueuePair::complete(const Completion& completion) noexcept {
+  const uint16_t cid = completion.cid;
+  const auto slot = static_cast<uint16_t>(cid & ((1u << slot_bits_) - 1));
+  if (slot >= in_use_.size() || in_use_[slot] == nullptr || ids_[slot] != cid ||
+      completion.sq_id != options_.id) {
+    report_stray(completion);
+    return false;
+  }
+  Request& request = take(slot);
+  const CompletionStatus status = completion.status();
+  request.completion = completion;
+  if (status.ok()) {
+    give_back(request, StatusCode::ok);
+    return true;
+  }
+  if (request.expired && status == CompletionStatus(0, kAbortRequested.code())) {
+    give_back(request, StatusCode::timed_out);
+    return true;
+  }
+  if (try_again(request, status)) return false;
+  give_back(request, to_status_code(status));
+  return true;
+}
+
+Request& QueuePair::take(uint16_t slot) noexcept {
+  Request& request = *in_use_[slot];
+  in_use_[slot] = nullptr;
+  free_.push_back(slot);
+  memory_user_.leave(request.memory_phase);
+  return request;
+}
+
+void QueuePair::give_back(Request& request, StatusCode status) noexcept {
+  --outstanding_;
+  ++counters_.completed;
+  request.status = status;
+  request.done(request);
+}
+
+bool QueuePair::try_again(Request& request, CompletionStatus status) noexcept {
+  if (status.do_not_retry() || request.attempts >= options_.max_attempts || options_.id == 0 ||
+      !is_repeatable(request.command)) {
+    return false;
+  }
+  ++counters_.retried;
+  const Duration delay = link_.retry_delay(status);
+  if (delay == Duration::zero()) {
+    waiting_.push(request);
+  } else {
+    request.due = clock_.now() + delay;
+    delayed_.push(request);
+  }
+  return true;
+}
+
+unsigned QueuePair::give_back_failed() noexcept {
+  unsigned count = 0;
+  for (List list = std::exchange(failed_, {}); Request* request = list.pop(); ++count) {
+    give_back(*request, request->status);
+  }
+  return count;
+}
+
+// Times are taken here and not at each command: a command's begins with the first look at it.
+void QueuePair::watch(Duration now) noexcept {
+  polls_ = 0;
+  for (List list = std::exchange(delayed_, {}); Request* request = list.pop();) {
+    (request->due <= now ? waiting_ : delayed_).push(*request);
+  }
+  for (size_t slot = 0; slot < in_use_.size(); ++slot) {
+    Request* request = in_use_[slot];
+    if (request == nullptr) continue;
+    if (request->due == Duration::zero()) {
+      request->due =
+          now + (request->timeout > Duration::zero() ? request->timeout : options_.timeout);
+    } else if (request->due <= now) {
+      counters_.expired += !request->expired;
+      link_.expired(options_.id, ids_[slot], request->expired);
+      request->expired = true;
+      request->due = now + options_.abort_grace;
+    }
+  }
+}
+
+// The controller is not what it was: down, gone, or up again after a reset.
+unsigned QueuePair::catch_up() noexcept {
+  unsigned count = give_back_failed();
+  const uint32_t now = link_.epoch.load(std::memory_order_acquire);
+  if (now == ControllerLink::kGone) return count + give_back_all(link_.gone_status());
+  if (now % 2 == 1) return count;
+  count += resend_lost();
+  Result<std::unique_ptr<CommandQueue>> queue = link_.renew(options_.id);
+  if (queue) {
+    queue_ = std::move(*queue);
+    epoch_ = now;
+    return count;
+  }
+  queue_.reset();
+  if (link_.epoch.load(std::memory_order_acquire) != now) return count;  // down once more
+  log_.log(LogLevel::error, "nvme", queue.error().to_string());
+  return count + give_back_all(queue.error().code());
+}
+
+// The reset has ended what was in flight.
+unsigned QueuePair::resend_lost() noexcept {
+  List lost;
+  for (uint16_t slot = 0; slot < in_use_.size(); ++slot) {
+    if (in_use_[slot] != nullptr) lost.push(take(slot));
+  }
+  unsigned count = 0;
+  while (Request* request = lost.pop()) {
+    if (is_repeatable(request->command) && !request->expired &&
+        request->attempts < options_.max_attempts) {
+      ++counters_.retried;
+      waiting_.push(*request);
+    } else {
+      ++count;
+      give_back(*request, request->expired ? StatusCode::timed_out : StatusCode::io_error);
+    }
+  }
+  return count;
+}
+
+unsigned QueuePair::give_back_all(StatusCode status) noexcept {
+  List all = std::exchange(waiting_, {});
+  for (List list = std::exchange(delayed_, {}); Request* request = list.pop();) all.push(*request);
+  for (uint16_t slot = 0; slot < in_use_.size(); ++slot) {
+    if (in_use_[slot] != nullptr) all.push(take(slot));
+  }
+  unsigned count = 0;
+  for (; Request* request = all.pop(); ++count) give_back(*request, status);
+  return count;
+}
+
+void QueuePair::report_stray(const Completion& completion) noexcept {
+  // Said once, then counted: a broken controller may send millions.
+  if (counters_.stray++ > 0) return;
+  log_.log(LogLevel::error, "nvme",
+           "queue " + std::to_string(options_.id) + ": a completion for command id " +
+               std::to_string(completion.cid) + " of queue " + std::to_string(completion.sq_id) +
+               ", which is not outstanding; ignored, as are later ones");
+}
+
+bool QueuePair::check_invariants() const {
+  size_t used = 0;
+  for (const Request* request : in_use_) used += request != nullptr;
+  return used + free_.size() == in_use_.size() && used <= outstanding_;
+}
+
+}  // namespace basalt::nvme

@@ -1,0 +1,32 @@
+// UniqueFd: one file descriptor with one owner, closed when the owner goes.
+//
+// Movable, not copyable; -1 is none. Thread rules: those of any value.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace basalt::nvme {
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~UniqueFd() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace basalt::nvme

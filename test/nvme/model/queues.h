@@ -1,0 +1,80 @@
+// The model's side of a queue pair: where the host's rings lie, and how far each has got.
+//
+// NVMe base 2.0 §3.3.3. `memory` is looked up again whenever mappings change; null: the model cannot
+// reach the ring, and the next use of it is fatal to the controller.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "wire/nvme/command.h"
+
+namespace basalt::nvme::model {
+
+inline constexpr uint32_t kNoDoorbell = ~uint32_t{0};
+
+struct SubmissionQueue {
+  bool exists = false;
+  uint16_t id = 0;
+  uint16_t cq_id = 0;
+  uint32_t entries = 0;
+  uint32_t head = 0;
+  uint64_t iova = 0;
+  const std::byte* memory = nullptr;
+  uint32_t bad_doorbell = kNoDoorbell;  // the last value that was reported as invalid
+  bool shadow_rung = false;             // ShadowDoorbells::on_event: the doorbell has been written
+};
+
+struct CompletionQueue {
+  bool exists = false;
+  uint16_t id = 0;
+  uint32_t entries = 0;
+  uint32_t tail = 0;
+  uint32_t head = 0;  // what the host has consumed, as last seen
+  uint16_t phase = 1;
+  bool interrupts = false;
+  uint16_t vector = 0;
+  uint64_t iova = 0;
+  std::byte* memory = nullptr;
+  uint32_t bad_doorbell = kNoDoorbell;
+  uint32_t users = 0;   // submission queues
+  bool signal = false;  // its interrupt is due at the end of the step
+
+  uint32_t next(uint32_t index) const { return index + 1 == entries ? 0 : index + 1; }
+  bool full() const { return next(tail) == head; }
+};
+
+// How a command ends.
+struct Outcome {
+  CompletionStatus status{};
+  uint64_t result = 0;
+  bool completes = true;  // false: it is held (an asynchronous event request)
+};
+
+// A command whose completion, or execution too, is put off by a fault.
+struct HeldCommand {
+  uint16_t sq_id = 0;
+  Command command{};
+  Outcome outcome{};
+  bool executed = true;
+  uint64_t steps_left = 0;
+};
+
+// The doorbells of BAR 0: memory that the host writes straight into, kept apart from everything else.
+class DoorbellMemory {
+ public:
+  explicit DoorbellMemory(size_t bytes) : pages_((bytes + kPage - 1) / kPage) {}
+  std::byte* data() { return pages_.front().bytes.data(); }
+  size_t size() const { return pages_.size() * kPage; }
+
+ private:
+  static constexpr size_t kPage = 4096;
+  struct alignas(kPage) Page {
+    std::array<std::byte, kPage> bytes{};
+  };
+  std::vector<Page> pages_;
+};
+
+}  // namespace basalt::nvme::model

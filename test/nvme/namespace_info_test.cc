@@ -1,0 +1,84 @@
+// NamespaceInfo from identify data as controllers send it: right, inherited from the controller, and nonsense.
+#include "nvme/namespace_info.h"
+
+#include <gtest/gtest.h>
+
+namespace basalt::nvme {
+namespace {
+
+IdentifyNamespace plain() {
+  IdentifyNamespace data{};
+  data.size = data.capacity = 1000;
+  data.format_count = 1;  // two
+  data.formats[0].data_shift = 9;
+  data.formats[1].data_shift = 12;
+  data.formats[1].metadata_bytes = 8;
+  return data;
+}
+
+TEST(NamespaceInfo, ReadsTheFormatInUse) {
+  IdentifyNamespace data = plain();
+  auto info = namespace_info(3, {}, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->nsid, 3u);
+  EXPECT_EQ(info->block_count, 1000u);
+  EXPECT_EQ(info->block_bytes, 512u);
+  EXPECT_EQ(info->metadata_bytes, 0u);
+  data.format = 0x11;
+  info = namespace_info(3, {}, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->block_bytes, 4096u);
+  EXPECT_EQ(info->metadata_bytes, 8u);
+  EXPECT_TRUE(info->metadata_interleaved);
+}
+
+TEST(NamespaceInfo, TakesFormatsBeyondSixteenFromTheUpperBits) {
+  IdentifyNamespace data = plain();
+  data.format_count = 40;
+  data.formats[0x25].data_shift = 12;
+  data.format = 0x45;  // index 5 below, 2 above
+  const auto info = namespace_info(1, {}, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->block_bytes, 4096u);
+}
+
+TEST(NamespaceInfo, InheritsAtomicityFromTheController) {
+  IdentifyController controller{};
+  controller.atomic_write_unit_power_fail = 7;
+  IdentifyNamespace data = plain();
+  data.atomic_write_unit_power_fail = 31;
+  data.atomic_boundary_power_fail = 63;
+  auto info = namespace_info(1, controller, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->atomic_write_blocks, 8u) << "without NSFEAT its own fields do not count";
+  EXPECT_EQ(info->atomic_boundary_blocks, 0u);
+  data.features = kNamespaceAtomicity;
+  info = namespace_info(1, controller, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->atomic_write_blocks, 32u);
+  EXPECT_EQ(info->atomic_boundary_blocks, 64u);
+  data.atomic_boundary_offset = 1;
+  info = namespace_info(1, controller, data);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->atomic_write_blocks, 1u) << "boundaries that no aligned write avoids";
+}
+
+TEST(NamespaceInfo, RefusesNonsense) {
+  IdentifyNamespace data = plain();
+  data.size = 0;
+  EXPECT_EQ(namespace_info(1, {}, data).error().code(), StatusCode::not_found);
+  data = plain();
+  data.format = 2;
+  EXPECT_EQ(namespace_info(1, {}, data).error().code(), StatusCode::corruption);
+  for (const uint8_t shift : {0, 8, 17, 64, 255}) {
+    data = plain();
+    data.formats[0].data_shift = shift;
+    EXPECT_EQ(namespace_info(1, {}, data).error().code(), StatusCode::unsupported) << int{shift};
+  }
+  data = plain();
+  data.size = uint64_t{1} << 56;
+  EXPECT_EQ(namespace_info(1, {}, data).error().code(), StatusCode::corruption);
+}
+
+}  // namespace
+}  // namespace basalt::nvme
