@@ -45,6 +45,7 @@ struct Variant {
   model::ModelOptions model{};
   model::ModelFunctionOptions function{};
   bool interrupts = true;
+  Driver::Way way = Driver::Way::in_process;
 };
 std::vector<Variant> variants() {
   std::vector<Variant> list;
@@ -60,11 +61,17 @@ std::vector<Variant> variants() {
   list.push_back({.name = "shadow_doorbells_on_event",
                   .model = {.shadow_doorbells = model::ShadowDoorbells::on_event}});
   list.push_back({.name = "sgl", .model = {.sgl = true}});
+  list.push_back({.name = "vfio_user", .way = Driver::Way::vfio_user});
+  list.push_back({.name = "vfio_user_polled",
+                  .model = {.shadow_doorbells = model::ShadowDoorbells::polled},
+                  .interrupts = false,
+                  .way = Driver::Way::vfio_user});
   return list;
 }
 class EveryController : public testing::TestWithParam<size_t> {
  protected:
-  EveryController() : variant(variants()[GetParam()]), driver(variant.model, variant.function) {}
+  EveryController()
+      : variant(variants()[GetParam()]), driver(variant.model, variant.function, variant.way) {}
   void SetUp() override {
     ControllerOptions options = Driver::quick();
     options.interrupts = variant.interrupts;

@@ -1,4 +1,5 @@
-// Driver: a Controller over a ControllerModel that runs in a thread of its own, and buffers to read and write.
+// Driver: a Controller over a ControllerModel that runs in a thread of its own, in this process's memory or over a
+// vfio-user socket; and buffers to read and write.
 // Threads: one, the test's.
 #pragma once
 
@@ -6,6 +7,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +18,8 @@
 #include "nvme/controller.h"
 #include "nvme/model/controller_model.h"
 #include "nvme/model/model_function.h"
+#include "nvme/served_model.h"
+#include "nvme/vfio_user/vfio_user_function.h"
 #include "nvme/waited.h"
 
 namespace basalt::nvme {
@@ -47,9 +52,12 @@ class Driver {
             .abort_grace = std::chrono::milliseconds(500)};
   }
 
+  enum class Way : uint8_t { in_process, vfio_user };
+
   explicit Driver(const model::ModelOptions& model_options = {},
-                  const model::ModelFunctionOptions& function_options = {})
-      : model(model_options), function_options_(function_options) {
+                  const model::ModelFunctionOptions& function_options = {},
+                  Way way = Way::in_process)
+      : model(model_options), function_options_(function_options), way_(way) {
     ContextOptions options;
     options.log = &log;
     auto made = Context::create(options);
@@ -62,10 +70,18 @@ class Driver {
     thread = std::make_unique<model::ModelThread>(model, std::chrono::microseconds(20));
   }
 
+  ~Driver() {
+    queue.reset();
+    controller.reset();
+    server_.reset();
+    if (way_ == Way::vfio_user) std::filesystem::remove_all(directory_);
+  }
+
   // What open() says.
   Status start(const ControllerOptions& options = quick()) {
-    auto opened = Controller::open(
-        host(*context), std::make_unique<model::ModelFunction>(model, function_options_), options);
+    auto function = connect();
+    if (!function) return function.error();
+    auto opened = Controller::open(host(*context), std::move(*function), options);
     if (!opened) return opened.error();
     controller = std::move(*opened);
     auto made = controller->open_queue_pair();
@@ -103,7 +119,25 @@ class Driver {
   std::unique_ptr<Controller> controller;
 
  private:
+  Result<std::unique_ptr<PciFunction>> connect() {
+    if (way_ == Way::in_process) {
+      return std::make_unique<model::ModelFunction>(model, function_options_);
+    }
+    std::string path = testing::TempDir() + "basalt-nvme-XXXXXX";
+    EXPECT_NE(mkdtemp(path.data()), nullptr);
+    directory_ = path;
+    served_ = std::make_unique<ServedModel>(model);
+    auto server = VfioUserServer::create(directory_ + "/socket", *served_);
+    if (!server) return error(server.error());
+    server_ = std::move(*server);
+    return VfioUserFunction::open(directory_ + "/socket");
+  }
+
   const model::ModelFunctionOptions function_options_;
+  const Way way_;
+  std::string directory_;
+  std::unique_ptr<ServedModel> served_;
+  std::unique_ptr<VfioUserServer> server_;
   std::vector<Buffer> buffers_;
 
  public:

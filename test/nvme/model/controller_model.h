@@ -84,6 +84,9 @@ class ControllerModel {
     return {static_cast<volatile std::byte*>(doorbells_.data()), doorbells_.size()};
   }
 
+  // The file they are in, at the same offset as in BAR 0.
+  int doorbell_fd() const { return doorbells_.fd(); }
+
   // ---- The device's time. How many commands were fetched; 0 also when somebody else holds the lock.
   unsigned step();
   // Steps until a step finds nothing to do. For tests that run in one thread.

@@ -2,8 +2,12 @@
 //
 // NVMe over PCIe transport 1.0 §3.1.2; shadow doorbells: NVMe base 2.0 §5.8 and annex B.5. A value
 // that cannot be is reported by an event, once, and otherwise ignored.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <atomic>
 
+#include "base/check.h"
 #include "nvme/model/controller_model.h"
 
 namespace basalt::nvme::model {
@@ -17,6 +21,21 @@ uint32_t load_acquire(const std::byte* address) {
 }
 
 }  // namespace
+
+DoorbellMemory::DoorbellMemory(size_t bytes)
+    : bytes_((bytes + 4095) / 4096 * 4096),
+      fd_(memfd_create("doorbells", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+  BASALT_CHECK(fd_ >= 0 && ftruncate(fd_, static_cast<off_t>(kFirstDoorbell + bytes_)) == 0,
+               "a file for the doorbells");
+  void* base = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, kFirstDoorbell);
+  BASALT_CHECK(base != MAP_FAILED, "memory for the doorbells");
+  base_ = static_cast<std::byte*>(base);
+}
+
+DoorbellMemory::~DoorbellMemory() {
+  munmap(base_, bytes_);
+  close(fd_);
+}
 
 // Where the host's tail is; the head when there is nothing new, or nothing valid.
 uint32_t ControllerModel::submission_tail(SubmissionQueue& sq) {

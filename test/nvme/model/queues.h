@@ -62,19 +62,22 @@ struct HeldCommand {
   uint64_t steps_left = 0;
 };
 
-// The doorbells of BAR 0: memory that the host writes straight into, kept apart from everything else.
+// BAR 0 from kFirstDoorbell on, in a file that another process can map too, at the same offset.
 class DoorbellMemory {
  public:
-  explicit DoorbellMemory(size_t bytes) : pages_((bytes + kPage - 1) / kPage) {}
-  std::byte* data() { return pages_.front().bytes.data(); }
-  size_t size() const { return pages_.size() * kPage; }
+  explicit DoorbellMemory(size_t bytes);
+  ~DoorbellMemory();
+  DoorbellMemory(const DoorbellMemory&) = delete;
+  DoorbellMemory& operator=(const DoorbellMemory&) = delete;
+
+  std::byte* data() { return base_; }
+  size_t size() const { return bytes_; }
+  int fd() const { return fd_; }
 
  private:
-  static constexpr size_t kPage = 4096;
-  struct alignas(kPage) Page {
-    std::array<std::byte, kPage> bytes{};
-  };
-  std::vector<Page> pages_;
+  const size_t bytes_;
+  const int fd_;
+  std::byte* base_ = nullptr;
 };
 
 }  // namespace basalt::nvme::model
