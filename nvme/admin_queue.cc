@@ -126,9 +126,9 @@ void AdminQueue::request_events(unsigned count) {
 }
 
 std::vector<uint32_t> AdminQueue::poll_events() {
-  const MutexLock lock(mutex_);
   std::vector<uint32_t> found;
-  if (stuck()) return found;
+  const MutexLock lock(mutex_, std::try_to_lock);
+  if (!lock || stuck()) return found;
   pair_.poll();
   for (Event& event : events_) {
     if (!event.answered) continue;

@@ -42,7 +42,8 @@ class AdminQueue final : private ControllerLink {
 
   // Asks to be told of events; `count` requests at most kEventRequests.
   void request_events(unsigned count);
-  // Word 0 of every event since the last call, each of which is asked for again.
+  // Word 0 of every event since the last call, each of which is asked for again. Does not wait for a command that
+  // is under way: the next call tells.
   std::vector<uint32_t> poll_events();
   // The controller has been disabled, or can touch no memory any more: ends the command that waits, with
   // io_error, and all later ones.

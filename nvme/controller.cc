@@ -248,7 +248,7 @@ void Controller::wake_queues() {
 // ---- The watch, on the executor's thread
 
 void Controller::watch_once() {
-  const MutexLock lock(control_);
+  MutexLock lock(control_);
   if (epoch.load() == kGone) return;
   if (const int fd = function_->removal_fd(); fd >= 0) {
     pollfd entry{fd, POLLIN, 0};
@@ -298,6 +298,7 @@ void Controller::watch_once() {
     const MutexLock state(mutex_);
     handler = event_handler_;
   }
+  lock.unlock();  // the handler may ask for anything
   for (const uint32_t event : events) {
     if (handler) handler(event);
   }

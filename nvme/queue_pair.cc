@@ -209,7 +209,7 @@ bool QueuePair::try_again(Request& request, CompletionStatus status) noexcept {
     return false;
   }
   ++counters_.retried;
-  const Duration delay = link_.retry_delay(status);
+  const Duration delay = std::min(link_.retry_delay(status), options_.timeout);
   if (delay == Duration::zero()) {
     waiting_.push(request);
   } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bdev/count_allocations.h"
 #include "nvme/driver.h"
 
 namespace basalt::nvme {
@@ -133,6 +134,28 @@ TEST_P(EveryController, ManyCommandsAtOnce) {
   for (const auto& waited : all) EXPECT_EQ(waited->request.status, StatusCode::ok);
   const auto media = driver.model.media(1);
   EXPECT_TRUE(std::equal(data.begin(), data.end(), media.begin()));
+}
+
+TEST_P(EveryController, NothingIsAllocatedPerCommand) {
+  const auto data = driver.buffer(64 * 4096);
+  std::vector<std::unique_ptr<Waited>> all;
+  for (unsigned i = 0; i < 64; ++i) {
+    const Command command = i % 3 == 0 ? write_command(1, i * 8, 8) : read_command(1, i * 8, 8);
+    all.push_back(std::make_unique<Waited>(command, data.subspan(i * 4096, 4096)));
+  }
+  const auto run_all = [&] {
+    for (const auto& waited : all) {
+      waited->done = false;
+      driver.queue->submit(waited->request);
+    }
+    for (const auto& waited : all) {
+      while (!waited->done) driver.queue->wait(1s);
+    }
+  };
+  run_all();
+  const uint64_t before = allocations_so_far();
+  for (int i = 0; i < 10; ++i) run_all();
+  EXPECT_EQ(allocations_so_far() - before, 0u);
 }
 
 TEST_P(EveryController, IsOutOfRange) {

@@ -192,5 +192,44 @@ TEST_F(Guest, ResetsUnderLoadLoseNothing) {
   EXPECT_EQ(controller->reset_count(), 3u);
 }
 
+// The controller goes while reads are under way: each of them comes back, and later ones fail at once.
+TEST_F(Guest, UnpluggedUnderLoad) {
+  if (std::getenv("BASALT_REMOVAL") == nullptr) GTEST_SKIP() << "nobody is going to unplug it";
+  open();
+  constexpr unsigned kDepth = 32;
+  const auto data = buffer(kDepth * 4096);
+  const uint32_t blocks = 4096 / space.block_bytes;
+  std::vector<std::unique_ptr<Waited>> all;
+  for (unsigned i = 0; i < kDepth; ++i) {
+    all.push_back(std::make_unique<Waited>(read_command(space.nsid, i * blocks, blocks),
+                                           data.subspan(i * 4096, 4096)));
+    queue->submit(all.back()->request);
+  }
+  std::printf("at work\n");
+  std::fflush(stdout);
+  const auto end = std::chrono::steady_clock::now() + 120s;
+  uint64_t reads = 0;
+  unsigned gone = 0;
+  while (gone < kDepth && std::chrono::steady_clock::now() < end) {
+    queue->wait(100ms);
+    for (const auto& waited : all) {
+      if (!waited->done || waited->request.status == StatusCode::device_removed) continue;
+      ASSERT_EQ(waited->request.status, StatusCode::ok);
+      ++reads;
+      waited->done = false;
+      queue->submit(waited->request);
+    }
+    gone = static_cast<unsigned>(std::count_if(all.begin(), all.end(), [](const auto& waited) {
+      return waited->done && waited->request.status == StatusCode::device_removed;
+    }));
+  }
+  EXPECT_EQ(gone, kDepth) << "after " << reads << " reads";
+  EXPECT_EQ(queue->outstanding(), 0u);
+  EXPECT_GT(reads, 0u);
+  EXPECT_EQ(run(read_command(space.nsid, 0, blocks), data.first(4096)), StatusCode::device_removed);
+  EXPECT_EQ(controller->run_admin(identify_command(IdentifyKind::controller)).code(),
+            StatusCode::io_error);
+}
+
 }  // namespace
 }  // namespace basalt::nvme
