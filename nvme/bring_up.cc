@@ -314,6 +314,7 @@ Result<std::unique_ptr<CommandQueue>> Controller::create_queue(uint16_t queue_id
 Status Controller::shut_down() {
   BASALT_TRY_ASSIGN(const uint32_t configuration,
                     function_->read32(offset_of(Register::configuration)));
+  if ((configuration & kEnable) == 0) return {};  // it has lost its power, or was reset by others
   BASALT_TRY(function_->write32(offset_of(Register::configuration),
                                 (configuration & ~kShutdownMask) | kShutdownNormal));
   for (const Duration end = host_.clock.now() + options_.shutdown_timeout;;

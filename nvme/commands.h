@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "wire/nvme/block_ranges.h"
 #include "wire/nvme/command.h"
 #include "wire/nvme/identify.h"
 
@@ -41,6 +42,15 @@ inline Command compare_command(uint32_t nsid, uint64_t lba, uint32_t block_count
 }
 inline Command verify_command(uint32_t nsid, uint64_t lba, uint32_t block_count) {
   return block_command(IoOpcode::verify, nsid, lba, block_count);
+}
+// Dataset management, deallocate; the data is `range_count` DatasetRanges, 1 … 256.
+inline Command deallocate_command(uint32_t nsid, uint32_t range_count = 1) {
+  Command command;
+  command.opcode = static_cast<uint8_t>(IoOpcode::dataset_management);
+  command.nsid = nsid;
+  command.cdw10 = range_count - 1;
+  command.cdw11 = kDatasetDeallocate;
+  return command;
 }
 inline Command flush_command(uint32_t nsid) {
   Command command;

@@ -167,7 +167,10 @@ Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id) {
 
 void Controller::close(uint16_t queue_id, uint32_t made_in) noexcept {
   const MutexLock lock(control_);
-  if (epoch.load() == made_in) {  // a reset since has ended them
+  const Result<uint32_t> raw = function_->read32(static_cast<uint32_t>(Register::status));
+  const bool listens = raw && !ControllerStatus{*raw}.gone() && ControllerStatus{*raw}.ready() &&
+                       !ControllerStatus{*raw}.fatal();
+  if (listens && epoch.load() == made_in) {  // a reset since has ended them
     for (const AdminOpcode opcode :
          {AdminOpcode::delete_submission_queue, AdminOpcode::delete_completion_queue}) {
       const Status status =

@@ -95,10 +95,10 @@ bool QueuePair::post(Request& request) noexcept {
   if (queue_ == nullptr || epoch_ != link_.epoch.load(std::memory_order_relaxed)) return false;
   const uint16_t slot = free_.back();
   ids_[slot] = static_cast<uint16_t>(ids_[slot] + (1u << slot_bits_));
-  request.memory_phase = static_cast<uint8_t>(memory_user_.enter());
+  enter_memory(request);
   const StatusCode status = queue_->post(slot, ids_[slot], request);
   if (status != StatusCode::ok) {
-    memory_user_.leave(request.memory_phase);
+    leave_memory(request);
     request.status = status;
     failed_.push(request);
     return true;
@@ -138,29 +138,37 @@ unsigned QueuePair::poll() noexcept {
   return count;
 }
 
+void QueuePair::send() noexcept {
+  if (epoch_ != link_.epoch.load(std::memory_order_acquire)) return;
+  if (waiting_.first != nullptr) post_waiting();
+  queue_->ring();
+}
+
 unsigned QueuePair::wait(Duration timeout) noexcept {
+  // What is about to complete is worth a few looks; a sleep costs more than a fast device.
+  constexpr unsigned kLooks = 64;
   const Duration end = clock_.now() + timeout;
-  for (unsigned spins = 0;; ++spins) {
+  for (unsigned looks = 0;; ++looks) {
     if (const unsigned count = poll(); count > 0) return count;
     const Duration now = clock_.now();
     if (now >= end) return 0;
-    if (spins < 64) continue;
-    watch(now);
-    // Not for long: times are to be looked at, and a reset is told by the epoch.
-    constexpr Duration kLongest = std::chrono::milliseconds(100);
-    const Duration left = std::min(end - now, kLongest);
-    const int fd = event_fd();
-    if (fd < 0) {
-      sleep_for(std::min<Duration>(left, std::chrono::microseconds(20)));
-      continue;
-    }
-    pollfd entry{fd, POLLIN, 0};
-    const timespec span{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
-    if (::ppoll(&entry, 1, &span, nullptr) > 0) {
-      uint64_t events;
-      if (::read(fd, &events, sizeof events) < 0) continue;  // somebody else was faster
-    }
+    if (looks >= kLooks) sleep(end - now);
   }
+}
+
+void QueuePair::sleep(Duration timeout) noexcept {
+  watch(clock_.now());
+  send();
+  // Not for long: times are to be looked at, and a reset is told by the epoch.
+  constexpr Duration kLongest = std::chrono::milliseconds(100);
+  const Duration span = std::min(timeout, kLongest);
+  const int fd = event_fd();
+  if (fd < 0) return sleep_for(std::min<Duration>(span, std::chrono::microseconds(20)));
+  pollfd entry{fd, POLLIN, 0};
+  const timespec limit{span.count() / 1'000'000'000, span.count() % 1'000'000'000};
+  if (::ppoll(&entry, 1, &limit, nullptr) <= 0) return;
+  uint64_t events;
+  [[maybe_unused]] const ssize_t taken = ::read(fd, &events, sizeof events);
 }
 
 // Whether a Request was given back.
@@ -192,8 +200,18 @@ Request& QueuePair::take(uint16_t slot) noexcept {
   Request& request = *in_use_[slot];
   in_use_[slot] = nullptr;
   free_.push_back(slot);
-  memory_user_.leave(request.memory_phase);
+  leave_memory(request);
   return request;
+}
+
+// A command without data uses no region, and must not keep one registered: an asynchronous event request waits
+// for ever.
+void QueuePair::enter_memory(Request& request) noexcept {
+  const bool has_data = !request.data.empty() || !request.metadata.empty();
+  request.memory_phase = has_data ? static_cast<uint8_t>(memory_user_.enter()) : kNoMemory;
+}
+void QueuePair::leave_memory(Request& request) noexcept {
+  if (request.memory_phase != kNoMemory) memory_user_.leave(request.memory_phase);
 }
 
 void QueuePair::give_back(Request& request, StatusCode status) noexcept {

@@ -136,6 +136,10 @@ class QueuePair {
   unsigned poll() noexcept;
   // poll(), then sleeps until something completes or `timeout` passes.
   unsigned wait(Duration timeout) noexcept;
+  // The two halves of wait(): rings the doorbell, completes nothing; the same, then sleeps until there may be
+  // something to poll() for, or `timeout` passes, or a tenth of a second.
+  void send() noexcept;
+  void sleep(Duration timeout) noexcept;
   // For event loops, as CommandQueue::event_fd().
   int event_fd() const { return queue_ ? queue_->event_fd() : -1; }
 
@@ -146,6 +150,7 @@ class QueuePair {
   bool check_invariants() const;
 
  private:
+  static constexpr uint8_t kNoMemory = 0xff;
   // A list of Requests, first in, first out.
   struct List {
     Request* first = nullptr;
@@ -159,6 +164,8 @@ class QueuePair {
   void post_waiting() noexcept;
   bool complete(const Completion& completion) noexcept;
   Request& take(uint16_t slot) noexcept;
+  void enter_memory(Request& request) noexcept;
+  void leave_memory(Request& request) noexcept;
   void give_back(Request& request, StatusCode status) noexcept;
   bool try_again(Request& request, CompletionStatus status) noexcept;
   unsigned give_back_failed() noexcept;

@@ -44,8 +44,9 @@ KINDS = {
         Kind("crash", "distinct", 2_000_000, STORE),
         # An hour of kill -9, and an hour of power loss on the simulated disk (test/system/stress).
         # Without the NVMe driver's side of src, which they do not link.
-        Kind("stress", "seconds", 60 * 60, ("include", "src", ":(exclude)src/wire", "blobfs",
-                                            "rocksdb_env", "test/sim", "test/system/stress")),
+        Kind("stress", "seconds", 60 * 60, ("include", "src", ":(exclude)src/wire",
+                                            ":(exclude)src/bdev/nvme", "blobfs", "rocksdb_env",
+                                            "test/sim", "test/system/stress")),
         Kind("stress_power", "seconds", 60 * 60, (*STORE, "rocksdb_env", "test/system/stress")),
     )
 }

@@ -1,0 +1,201 @@
+// nvme: devices: the conformance suite over a controller model behind a vfio-user socket, and what is NVMe's own:
+// the description, URIs, discards, a controller that goes or is reset beneath the channel.
+#include "bdev/nvme/nvme_device.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "nvme/model/controller_model.h"
+#include "nvme/model/model_function.h"
+#include "nvme/served_model.h"
+#include "test/bdev/conformance.h"
+
+namespace basalt {
+namespace {
+
+using nvme::model::ControllerModel;
+using nvme::model::ModelOptions;
+
+// A controller and its socket in `directory`.
+struct Served {
+  Served(const std::string& directory, const ModelOptions& options)
+      : model(options), device(model), path(directory + "/nvme.sock") {
+    auto made = nvme::VfioUserServer::create(path, device);
+    EXPECT_TRUE(made) << made.error().to_string();
+    server = std::move(*made);
+  }
+  ControllerModel model;
+  nvme::ServedModel device;
+  const std::string path;
+  std::unique_ptr<nvme::VfioUserServer> server;
+  nvme::model::ModelThread thread{model, std::chrono::microseconds(20)};
+};
+
+// The controller of the conformance case that runs; its device is closed before the next is made.
+std::unique_ptr<Served> of_this_case;
+
+ConformanceTarget target(std::string name, ModelOptions options, std::string keys = "") {
+  return {.name = std::move(name),
+          .register_schemes = register_nvme_scheme,
+          .make_uri = [options, keys](const std::string& directory) {
+            of_this_case = std::make_unique<Served>(directory, options);
+            return "nvme:vfio-user:" + of_this_case->path + "/1" + keys;
+          }};
+}
+
+ModelOptions namespace_of(uint32_t block_size) {
+  ModelOptions options;
+  options.namespaces = {
+      {.block_count = (uint64_t{64} << 20) / block_size, .block_size = block_size}};
+  return options;
+}
+ModelOptions without_optional_commands() {
+  ModelOptions options = namespace_of(512);
+  options.optional_commands = 0;
+  options.max_transfer_shift = 1;
+  options.volatile_cache = true;
+  return options;
+}
+
+INSTANTIATE_TEST_SUITE_P(Nvme, DeviceConformance,
+                         testing::Values(target("block512", namespace_of(512)),
+                                         target("block4096", namespace_of(4096)),
+                                         target("shallow", namespace_of(512), "?depth=1"),
+                                         target("polled", namespace_of(512), "?interrupts=off"),
+                                         target("only_what_must_be", without_optional_commands())),
+                         conformance_name);
+
+class NvmeDeviceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string path = testing::TempDir() + "basalt-nvme-XXXXXX";
+    ASSERT_NE(mkdtemp(path.data()), nullptr);
+    directory = path;
+    context = std::move(*Context::create());
+    register_nvme_scheme(*context);
+  }
+  void TearDown() override {
+    channel.reset();
+    device.reset();
+    served.reset();
+    std::filesystem::remove_all(directory);
+  }
+  void open(const ModelOptions& options) {
+    served = std::make_unique<Served>(directory, options);
+    auto opened = open_device(*context, "nvme:vfio-user:" + served->path + "/1");
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    device = std::move(*opened);
+    channel = std::move(*device->open_channel());
+  }
+  StatusCode run_io(Op op, uint64_t lba, uint64_t count, std::span<std::byte> data = {}) {
+    iovec piece{data.data(), data.size()};
+    Io io;
+    io.op = op;
+    io.lba = Lba{lba};
+    io.block_count = BlockCount{count};
+    if (!data.empty()) io.data = {&piece, 1};
+    return run(*channel, io);
+  }
+
+  std::string directory;
+  std::unique_ptr<Context> context;
+  std::unique_ptr<Served> served;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Channel> channel;
+};
+
+TEST_F(NvmeDeviceTest, SaysWhatTheControllerSays) {
+  ModelOptions options = namespace_of(4096);
+  options.volatile_cache = true;
+  options.atomic_write_blocks = 40;
+  options.namespaces[0].optimal_io_boundary = 16;
+  open(options);
+  const DeviceInfo& info = device->info();
+  EXPECT_EQ(info.block_size, 4096u);
+  EXPECT_EQ(info.block_count.value, 16384u);
+  EXPECT_TRUE(info.volatile_write_cache);
+  EXPECT_EQ(info.atomic_write_blocks, 32u) << "a power of two of the 40";
+  EXPECT_EQ(info.optimal_io_blocks, 16u);
+  EXPECT_EQ(info.max_transfer_blocks, 32u);
+  EXPECT_TRUE(info.native.has(Op::compare));
+  EXPECT_TRUE(info.native.has(Op::discard));
+}
+
+TEST_F(NvmeDeviceTest, AtomicWritesEndAtTheirBoundary) {
+  ModelOptions options = namespace_of(512);
+  options.namespaces[0].atomic_write_blocks = 64;
+  options.namespaces[0].atomic_boundary_blocks = 16;
+  open(options);
+  EXPECT_EQ(device->info().atomic_write_blocks, 16u);
+}
+
+TEST_F(NvmeDeviceTest, DiscardsReachTheController) {
+  open(namespace_of(512));
+  TestMemory memory(8192);
+  memory.fill(3);
+  ASSERT_EQ(run_io(Op::write, 8, 16, memory.span()), StatusCode::ok);
+  ASSERT_EQ(run_io(Op::discard, 12, 8), StatusCode::ok);
+  const auto media = served->model.media(1);
+  EXPECT_TRUE(std::equal(memory.data(), memory.data() + 2048, media.begin() + 8 * 512));
+  EXPECT_TRUE(std::all_of(media.begin() + 12 * 512, media.begin() + 20 * 512,
+                          [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(std::equal(memory.data() + 6144, memory.data() + 8192, media.begin() + 20 * 512));
+}
+
+TEST_F(NvmeDeviceTest, AFlushedWriteSurvivesAPowerCut) {
+  ModelOptions options = namespace_of(512);
+  options.volatile_cache = true;
+  open(options);
+  TestMemory memory(512);
+  memory.fill(5);
+  ASSERT_EQ(run_io(Op::write, 1, 1, memory.span()), StatusCode::ok);
+  ASSERT_EQ(run_io(Op::flush, 0, 0), StatusCode::ok);
+  ASSERT_EQ(run_io(Op::write, 2, 1, memory.span()), StatusCode::ok);
+  EXPECT_EQ(served->model.unflushed_blocks(1), 1u);
+  served->model.power_cut();
+  const auto media = served->model.media(1);
+  EXPECT_TRUE(std::equal(memory.data(), memory.data() + 512, media.begin() + 512));
+  EXPECT_FALSE(std::equal(memory.data(), memory.data() + 512, media.begin() + 1024));
+}
+
+TEST_F(NvmeDeviceTest, AControllerThatGoesFailsWhatIsThereAndWhatComes) {
+  open(namespace_of(512));
+  TestMemory memory(512);
+  ASSERT_EQ(run_io(Op::read, 0, 1, memory.span()), StatusCode::ok);
+  served->model.remove();
+  EXPECT_EQ(run_io(Op::read, 0, 1, memory.span()), StatusCode::device_removed);
+  EXPECT_EQ(run_io(Op::write, 0, 1, memory.span()), StatusCode::device_removed);
+}
+
+TEST_F(NvmeDeviceTest, AFatalControllerIsResetBeneathTheChannel) {
+  open(namespace_of(512));
+  TestMemory memory(4096);
+  memory.fill(1);
+  served->model.faults().arm({.kind = nvme::model::FaultKind::fatal_status, .queue_id = 1});
+  EXPECT_EQ(run_io(Op::write, 0, 8, memory.span()), StatusCode::ok);
+  EXPECT_TRUE(std::equal(memory.data(), memory.data() + 4096, served->model.media(1).begin()));
+}
+
+TEST_F(NvmeDeviceTest, RefusesUrisThatNameNoNamespace) {
+  served = std::make_unique<Served>(directory, namespace_of(512));
+  const std::string good = "nvme:vfio-user:" + served->path;
+  for (const std::string& uri :
+       {good, good + "/", good + "/0", good + "/x", good + "/1x", good + "/4294967295",
+        good + "/1?depth=0", good + "/1?depth=1024", good + "/1?size=1G",
+        std::string("nvme:rdma:host/1"), std::string("nvme:pci:01:00.0/1")}) {
+    const auto opened = open_device(*context, uri);
+    ASSERT_FALSE(opened) << uri;
+    EXPECT_EQ(opened.error().code(), StatusCode::invalid_argument) << opened.error().to_string();
+  }
+  const auto missing = open_device(*context, good + "/7");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), StatusCode::not_found);
+  EXPECT_NE(missing.error().message().find("no namespace 7; there are: 1"), std::string::npos)
+      << missing.error().to_string();
+}
+
+}  // namespace
+}  // namespace basalt
