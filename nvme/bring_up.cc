@@ -291,6 +291,8 @@ Result<std::unique_ptr<CommandQueue>> Controller::create_queue(uint16_t queue_id
   const Doorbell submission = doorbell(identity_, queue_id, Ring::submission);
   const Doorbell completion = doorbell(identity_, queue_id, Ring::completion);
   lock.unlock();
+  submission.clear();
+  completion.clear();
   BASALT_TRY_ASSIGN(DmaBuffer memory,
                     DmaBuffer::create(*function_, PcieQueue::memory_bytes(shape)));
   auto queue =

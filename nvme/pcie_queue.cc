@@ -67,6 +67,10 @@ uint32_t PcieQueue::list_bytes(uint64_t max_transfer_bytes, uint32_t page_bytes)
       round_up(bytes + bytes / page_bytes * sizeof(uint64_t) + sizeof(uint64_t), page_bytes));
 }
 
+void Doorbell::clear() const noexcept {
+  if (shadow != nullptr) store_le32(shadow, 0, std::memory_order_release);
+}
+
 size_t PcieQueue::memory_bytes(const PcieQueueShape& shape) {
   return lists_offset(shape) + uint64_t{shape.list_bytes} * (shape.entries - 1);
 }

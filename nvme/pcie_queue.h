@@ -36,6 +36,8 @@ struct Doorbell {
 
   // `previous` is the value stored before.
   void store(uint16_t previous, uint16_t value) const noexcept;
+  // Before its queue is made: nothing an earlier one has left may pass for a tail.
+  void clear() const noexcept;
 };
 
 struct PcieQueueShape {

@@ -187,7 +187,7 @@ bool QueuePair::complete(const Completion& completion) noexcept {
     give_back(request, StatusCode::ok);
     return true;
   }
-  if (request.expired && status == CompletionStatus(0, kAbortRequested.code())) {
+  if (request.expired && status.is(kAbortRequested)) {
     give_back(request, StatusCode::timed_out);
     return true;
   }
@@ -222,8 +222,8 @@ void QueuePair::give_back(Request& request, StatusCode status) noexcept {
 }
 
 bool QueuePair::try_again(Request& request, CompletionStatus status) noexcept {
-  if (status.do_not_retry() || request.attempts >= options_.max_attempts || options_.id == 0 ||
-      !is_repeatable(request.command)) {
+  if (status.do_not_retry() || request.expired || request.attempts >= options_.max_attempts ||
+      options_.id == 0 || !is_repeatable(request.command)) {
     return false;
   }
   ++counters_.retried;

@@ -27,7 +27,6 @@ class NvmeDevice final : public DeviceBase {
   ~NvmeDevice() override = default;
 
   uint32_t nsid() const { return nsid_; }
-  bool deallocates() const { return info().native.has(Op::discard); }
 
  private:
   NvmeDevice(Context& context, DeviceInfo info, NativeLimits limits,

@@ -127,6 +127,10 @@ class CompletionStatus {
   constexpr bool more() const { return (field_ >> 13 & 1) != 0; }  // the error log says more
   constexpr bool do_not_retry() const { return (field_ >> 14 & 1) != 0; }
   constexpr uint16_t field() const { return field_; }
+  // The same type and code, whatever is said of retrying.
+  constexpr bool is(CompletionStatus other) const {
+    return (field_ & 0x7ff) == (other.field_ & 0x7ff);
+  }
   friend constexpr bool operator==(CompletionStatus, CompletionStatus) = default;
 
  private:
