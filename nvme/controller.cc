@@ -208,6 +208,10 @@ Status Controller::reset(std::string_view reason) {
 Status Controller::reset_locked(std::string_view reason) {
   host_.log.log(LogLevel::warning, "nvme",
                 name() + ": resetting the controller: " + std::string(reason));
+  if (Status kept = check_state_kept(); !kept.ok()) {
+    give_up(kept);
+    return kept.with_context(name());
+  }
   resets_.fetch_add(1, std::memory_order_relaxed);
   epoch.fetch_add(1, std::memory_order_acq_rel);  // odd: down
   Status status;
@@ -224,6 +228,19 @@ Status Controller::reset_locked(std::string_view reason) {
   }
   give_up(status);
   return status.with_context(name());
+}
+
+// A reset of ours leaves the controller's write cache alone. A controller that is found disabled was without power,
+// or in others' hands, and may have lost completed writes which no flush has covered yet: were it brought up
+// again, the next flush would call them safe.
+Status Controller::check_state_kept() {
+  BASALT_TRY_ASSIGN(const uint32_t configuration,
+                    function_->read32(static_cast<uint32_t>(Register::configuration)));
+  if ((configuration & kEnable) != 0) return {};
+  return {StatusCode::io_error,
+          "it is not enabled any more (power lost, or reset by others): writes that were not "
+          "flushed may "
+          "be gone; open it again"};
 }
 
 // The controller reaches no memory from here on: what is outstanding may be given back.

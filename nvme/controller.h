@@ -83,7 +83,8 @@ class Controller final : private ControllerLink {
                    std::span<std::byte> received = {}, Duration timeout = {},
                    uint32_t* result = nullptr);
 
-  // Resets the controller and brings it up again; what queue pairs have outstanding is sent again or fails.
+  // Resets the controller and brings it up again; what queue pairs have outstanding is sent again or fails. A
+  // controller that has lost its state is given up instead: io_error, for this and everything after it.
   Status reset(std::string_view reason);
   // How often that was done.
   uint64_t reset_count() const { return resets_.load(std::memory_order_relaxed); }
@@ -125,6 +126,7 @@ class Controller final : private ControllerLink {
   Status start_interrupts();
   Status shut_down();
   Status reset_locked(std::string_view reason);
+  Status check_state_kept();
   void give_up(const Status& why);
   Result<std::unique_ptr<CommandQueue>> create_queue(uint16_t queue_id);
   Doorbell doorbell(const Identity& identity, uint16_t queue_id, Ring ring) const;

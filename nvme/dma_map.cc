@@ -40,8 +40,8 @@ void DmaMap::region_added(const MemoryRegion& region) {
     return;
   }
   log_.log(LogLevel::warning, "nvme",
-           function_.name() + ": data in a region of " + std::to_string(region.bytes) +
-               " B will be copied: " + iova.error().to_string());
+           function_.name() + ": commands with data in a region of " +
+               std::to_string(region.bytes) + " B will be refused: " + iova.error().to_string());
 }
 
 void DmaMap::region_removed(const MemoryRegion& region) {

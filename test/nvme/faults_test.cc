@@ -23,6 +23,7 @@ struct Outcome {
   uint64_t resets = 0;
   uint64_t stray = 0;
   uint64_t retried = 0;
+  bool ends = false;  // everything after answers the same
 };
 const Outcome kOutcomes[] = {
     {.name = "StatusThatPasses",
@@ -73,11 +74,12 @@ const Outcome kOutcomes[] = {
     {.name = "QueueSilent", .fault = {.kind = FaultKind::queue_silent, .times = 100}},
     {.name = "PowerCut",
      .fault = {.kind = FaultKind::power_cut},
-     .status = StatusCode::timed_out,
-     .resets = 1},
+     .status = StatusCode::io_error,
+     .ends = true},
     {.name = "Removal",
      .fault = {.kind = FaultKind::removal},
-     .status = StatusCode::device_removed},
+     .status = StatusCode::device_removed,
+     .ends = true},
     {.name = "ShortRead", .fault = {.kind = FaultKind::short_read, .value = 100}},
     {.name = "CorruptRead", .fault = {.kind = FaultKind::corrupt_read, .value = 5}},
 };
@@ -106,10 +108,9 @@ TEST_P(OneFault, EndsAsDocumented) {
   EXPECT_TRUE(driver.queue->check_invariants());
   // And what comes after is served, unless the controller is gone.
   driver.model.faults().clear();
-  const bool gone = expected.status == StatusCode::device_removed;
   for (int i = 0; i < 100; ++i) {
     ASSERT_EQ(driver.run(read_command(1, 8, 8), data),
-              gone ? StatusCode::device_removed : StatusCode::ok);
+              expected.ends ? expected.status : StatusCode::ok);
   }
 }
 
@@ -151,6 +152,17 @@ TEST(Faults, ResetsUnderLoadLoseNothing) {
   }
   EXPECT_GE(driver.controller->reset_count(), 1u);
   EXPECT_EQ(driver.queue->counters().stray, 0u);
+}
+
+// Completed, not flushed, then lost: the flush that comes after must not succeed.
+TEST(Faults, AFlushAfterLostPowerFails) {
+  Driver driver({.volatile_cache = true});
+  ASSERT_TRUE(driver.start().ok());
+  const auto data = driver.buffer(512);
+  ASSERT_EQ(driver.run(write_command(1, 0, 1), data), StatusCode::ok);
+  driver.model.power_cut();
+  EXPECT_EQ(driver.run(flush_command(1)), StatusCode::io_error) << driver.log.text();
+  EXPECT_EQ(driver.controller->reset("for a test").code(), StatusCode::io_error);
 }
 
 TEST(Faults, AnAbortThatIsIgnoredLeadsToAReset) {

@@ -13,14 +13,13 @@
 #include <string>
 
 #include "bdev/device_base.h"
-#include "mem/arena.h"
 #include "nvme/controller.h"
 
 namespace basalt {
 
 class NvmeDevice final : public DeviceBase {
  public:
-  // The namespace `nsid` of a controller that is up. Errors: not_found, unsupported, read_only.
+  // The namespace `nsid` of a controller that is up. Errors: not_found, unsupported.
   static Result<std::unique_ptr<Device>> create(Context& context, std::string uri,
                                                 std::unique_ptr<nvme::Controller> controller,
                                                 uint32_t nsid, OpenMode mode);
