@@ -1,6 +1,5 @@
 #include "blobfs/page_cache.h"
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,7 +14,7 @@ namespace basalt::blobfs {
 
 namespace {
 constexpr uint64_t kMaxShards = 64;
-constexpr uint32_t kPopulatedPages = 64;      // memory is touched so many pages at a time
+constexpr uint32_t kChunkPages = CacheMemory::kChunkPages;
 constexpr uint64_t kMinPagesPerShard = 1024;  // so many that hashing fills shards evenly
 
 Status no_room(uint64_t bytes, const char* reason) {
@@ -48,27 +47,22 @@ Status PageCache::reserve(uint64_t bytes) {
 Status PageCache::reserve_pages(uint64_t pages) {
   shard_count_ = std::clamp<uint64_t>(std::bit_floor(pages / kMinPagesPerShard), 1, kMaxShards);
   pages_per_shard_ = static_cast<uint32_t>(std::min<uint64_t>(pages / shard_count_, kNone - 1));
-  memory_bytes_ = shard_count_ * pages_per_shard_ * kPageBytes;
-  void* memory = ::mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) {
-    memory_bytes_ = shard_count_ = 0;
+  // Large pages back whole chunks.
+  if (pages_per_shard_ >= kMinPagesPerShard) pages_per_shard_ -= pages_per_shard_ % kChunkPages;
+  const uint32_t chunks = (pages_per_shard_ + kChunkPages - 1) / kChunkPages;
+  if (!memory_.reserve(shard_count_ * chunks)) {
+    shard_count_ = 0;
     return no_room(pages * kPageBytes, std::strerror(errno));
   }
-  memory_ = static_cast<std::byte*>(memory);
   shards_ = std::make_unique<Shard[]>(shard_count_);
   for (uint64_t i = 0; i < shard_count_; ++i) {
     Shard& shard = shards_[i];
-    shard.memory = memory_ + i * pages_per_shard_ * kPageBytes;
+    shard.chunks.reserve(chunks);
     shard.slots.resize(pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
     shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
   }
   return {};
-}
-
-PageCache::~PageCache() {
-  if (memory_ != nullptr) ::munmap(memory_, memory_bytes_);
 }
 
 uint64_t PageCache::hash(uint64_t file_id, uint64_t page) {
@@ -96,6 +90,10 @@ uint32_t PageCache::find(Shard& shard, uint64_t file_id, uint64_t page) {
   return kNone;
 }
 
+std::byte* PageCache::memory_of(const Shard& shard, uint32_t slot) {
+  return shard.chunks[slot / kChunkPages] + uint64_t{slot % kChunkPages} * kPageBytes;
+}
+
 size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
   size_t done = 0;
   while (done < out.size()) {
@@ -119,7 +117,7 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
         found.spent = true;
         if (!std::exchange(found.listed, true)) shard.spent.push_back(slot);
       }
-      std::memcpy(out.data() + done, shard.memory + slot * kPageBytes + skip, count);
+      std::memcpy(out.data() + done, memory_of(shard, slot) + skip, count);
       done += count;
     }
   }
@@ -157,11 +155,7 @@ uint32_t PageCache::take_spent(Shard& shard) {
 uint32_t PageCache::take_fresh(Shard& shard) {
   if (shard.fresh == pages_per_shard_) return kNone;
   const uint32_t slot = shard.fresh++;
-  if (slot % kPopulatedPages == 0) {
-    // A hint: without it each page is a fault of its own.
-    const uint64_t count = std::min<uint64_t>(kPopulatedPages, pages_per_shard_ - slot);
-    ::madvise(shard.memory + slot * kPageBytes, count * kPageBytes, MADV_POPULATE_WRITE);
-  }
+  if (slot % kChunkPages == 0) shard.chunks.push_back(memory_.take());
   return slot;
 }
 
@@ -189,6 +183,7 @@ uint32_t PageCache::take_slot(Shard& shard) {
 void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byte> bytes,
                        const std::atomic<uint64_t>& generation, uint64_t expected) {
   if (!enabled()) return;
+  memory_.back_ahead();
   while (bytes.size() >= kPageBytes) {
     const uint64_t group_end = (page / kGroupPages + 1) * kGroupPages;
     Shard& shard = shard_of(file_id, page);
@@ -205,7 +200,7 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
         shard.slots[slot] = {file_id, page, bucket, 0, false, shard.slots[slot].listed};
         bucket = slot;
       }
-      std::memcpy(shard.memory + slot * kPageBytes, bytes.data(), kPageBytes);
+      std::memcpy(memory_of(shard, slot), bytes.data(), kPageBytes);
     }
   }
 }

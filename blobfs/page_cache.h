@@ -7,8 +7,7 @@
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
 // before the hand moves. Compaction gives no credit either, but what it has read stays: until its outputs
 // are in place others read the inputs, and then these are deleted.
-// Memory is touched as it fills, in small pages: huge ones save some 3 % of a hit, but each is zeroed when
-// first touched and has to be found, which costs a fresh process far more.
+// Shards take their memory in chunks as they fill (cache_memory.h).
 //
 // Consistency. Whoever changes bytes on the device that may be cached raises the file's generation and
 // calls erase() before and after the change; what makes the file shorter, or its tail begin earlier, is
@@ -21,6 +20,7 @@
 #include <basalt/status.h>
 
 #include "base/sync.h"
+#include "blobfs/cache_memory.h"
 
 #include <atomic>
 #include <cstddef>
@@ -33,10 +33,9 @@ namespace basalt::blobfs {
 
 class PageCache {
  public:
-  static constexpr uint64_t kPageBytes = 4096;
+  static constexpr uint64_t kPageBytes = CacheMemory::kPageBytes;
 
   PageCache() = default;  // disabled
-  ~PageCache();
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
 
@@ -85,8 +84,8 @@ class PageCache {
     uint32_t free = kNone;  // slots used before
     uint32_t fresh = 0;     // slots from here on were never used
     uint32_t hand = 0;
-    std::vector<uint32_t> spent;  // slots; one that was hit since, or has gone, does not count
-    std::byte* memory = nullptr;
+    std::vector<uint32_t> spent;     // slots; one that was hit since, or has gone, does not count
+    std::vector<std::byte*> chunks;  // where the memory of slots is; of those used so far
     std::atomic<uint64_t> hits{0}, misses{0};
   };
 
@@ -96,6 +95,7 @@ class PageCache {
   uint32_t& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);
   uint32_t find(Shard& shard, uint64_t file_id, uint64_t page);
   void unlink(Shard& shard, uint32_t slot);
+  static std::byte* memory_of(const Shard& shard, uint32_t slot);
   uint32_t take_slot(Shard& shard);
   // The newest spent page's slot; kNone: there is none.
   static uint32_t take_spent(Shard& shard);
@@ -105,8 +105,7 @@ class PageCache {
   uint64_t shard_count_ = 0;
   uint32_t pages_per_shard_ = 0;
   std::unique_ptr<Shard[]> shards_;
-  std::byte* memory_ = nullptr;
-  uint64_t memory_bytes_ = 0;
+  CacheMemory memory_;
 };
 
 }  // namespace basalt::blobfs
