@@ -68,7 +68,9 @@ uint32_t PcieQueue::list_bytes(uint64_t max_transfer_bytes, uint32_t page_bytes)
 }
 
 void Doorbell::clear() const noexcept {
-  if (shadow != nullptr) store_le32(shadow, 0, std::memory_order_release);
+  if (shadow == nullptr) return;
+  store_le32(shadow, 0, std::memory_order_release);
+  store_le32(event_index, 0, std::memory_order_release);
 }
 
 size_t PcieQueue::memory_bytes(const PcieQueueShape& shape) {

@@ -32,11 +32,12 @@ struct Doorbell {
   uint32_t offset = 0;                   // in BAR 0
   volatile std::byte* mapped = nullptr;  // the same, mapped; null: through the function
   std::byte* shadow = nullptr;           // null: no shadow doorbells
-  const std::byte* event_index = nullptr;
+  std::byte* event_index = nullptr;      // written by the controller
 
   // `previous` is the value stored before.
   void store(uint16_t previous, uint16_t value) const noexcept;
-  // Before its queue is made: nothing an earlier one has left may pass for a tail.
+  // Before its queue is made: nothing an earlier one has left may pass for a tail, or for how far the controller
+  // has looked, since it would then never be told.
   void clear() const noexcept;
 };
 

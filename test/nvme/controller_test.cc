@@ -193,6 +193,19 @@ TEST_P(EveryController, HasAsManyQueuePairsAsItGrants) {
   EXPECT_EQ(waited.request.status, StatusCode::ok);
 }
 
+// What a queue left in the shadow doorbells and event indexes is not taken for the next one's of that number.
+TEST_P(EveryController, AQueueOfAUsedNumberIsHeard) {
+  const auto data = driver.buffer(4096);
+  for (unsigned commands = 5; commands > 0; --commands) {
+    for (unsigned i = 0; i < commands; ++i) {
+      ASSERT_EQ(driver.run(read_command(1, 0, 8), data), StatusCode::ok) << commands;
+    }
+    driver.queue.reset();
+    driver.queue = std::move(*driver.controller->open_queue_pair());
+  }
+  EXPECT_EQ(driver.controller->reset_count(), 0u);
+}
+
 TEST_P(EveryController, GoesOnAfterAReset) {
   const auto data = driver.buffer(4096), read = driver.buffer(4096);
   fill(data, 1);

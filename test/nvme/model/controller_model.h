@@ -160,6 +160,7 @@ class ControllerModel {
   bool processing() const;
   unsigned transition_polls();
   void zero_doorbell(uint32_t offset);
+  void start_submission_doorbell(uint16_t id);
   std::byte* doorbell(uint32_t offset) { return doorbells_.data() + (offset - kFirstDoorbell); }
 
   // ---- controller_model.cc

@@ -37,6 +37,15 @@ DoorbellMemory::~DoorbellMemory() {
   close(fd_);
 }
 
+// Of a new queue. On events alone its shadow is looked at when the register is first written, not before, and the
+// event index stays as the last queue of this number left it.
+void ControllerModel::start_submission_doorbell(uint16_t id) {
+  const uint32_t offset = submission_doorbell(id, stride_);
+  zero_doorbell(offset);
+  if (shadow_page_ == nullptr || options_.shadow_doorbells != ShadowDoorbells::on_event) return;
+  __atomic_store_n(reinterpret_cast<uint32_t*>(doorbell(offset)), kNotRung, __ATOMIC_RELAXED);
+}
+
 // Where the host's tail is; the head when there is nothing new, or nothing valid.
 uint32_t ControllerModel::submission_tail(SubmissionQueue& sq) {
   const uint32_t offset = submission_doorbell(sq.id, stride_);

@@ -77,7 +77,7 @@ Outcome ControllerModel::create_submission_queue(const Command& command) {
       .exists = true, .id = id, .cq_id = cq_id, .entries = entries, .iova = iova, .memory = memory};
   ++cqs_[cq_id].users;
   active_sqs_.insert(std::lower_bound(active_sqs_.begin(), active_sqs_.end(), id), id);
-  zero_doorbell(submission_doorbell(id, stride_));
+  start_submission_doorbell(id);
   return {};
 }
 
