@@ -139,7 +139,7 @@ Result<std::unique_ptr<FileSystem>> mount_or_create(Context& context, const Stor
         "the store on " + (*store)->device_info().uri +
             " was made without checksums; drop checksums=1, or copy its files to a new one");
   }
-  if (store || store.error().code() != StatusCode::not_found || !uri.create_bytes) return store;
+  if (store || store.error().code() != StatusCode::not_found || !uri.create) return store;
   auto created = create_store(context, uri, false);
   if (created || created.error().code() != StatusCode::already_exists) return created;
   store = mount_store(context, uri);

@@ -20,15 +20,15 @@ Result<std::optional<bool>> take_optional_bool(UriOptions& options, const Uri& u
 }
 
 Status check_values(const StoreUri& store, const UriOptions& options) {
-  if (store.create_bytes && store.read_only.value_or(false)) {
+  if (store.create && store.read_only.value_or(false)) {
     return options.complain("create", "a store cannot be created for reading only; drop readonly=1")
         .value();
   }
-  if (store.force && !store.create_bytes) {
+  if (store.force && !store.create) {
     return options.complain("force", "it only says how create= works, and there is no create=")
         .value();
   }
-  if (store.checksums && !store.create_bytes) {
+  if (store.checksums && !store.create) {
     return options.complain("checksums", "it only says how create= works, and there is no create=")
         .value();
   }
@@ -79,7 +79,11 @@ Result<StoreUri> parse_store_uri(std::string_view text) {
   BASALT_TRY_ASSIGN(const Uri uri, parse_uri(text));
   UriOptions options(uri);
   StoreUri store;
-  BASALT_TRY_ASSIGN(store.create_bytes, options.take_size("create"));
+  const std::string* create = uri.find("create");
+  store.create = create != nullptr;
+  if (store.create && !create->empty()) {
+    BASALT_TRY_ASSIGN(store.create_bytes, options.take_size("create"));
+  }
   BASALT_TRY_ASSIGN(store.force, options.take_bool("force", false));
   BASALT_TRY_ASSIGN(store.checksums, options.take_bool("checksums", false));
   BASALT_TRY_ASSIGN(store.read_only, take_optional_bool(options, uri, "readonly"));

@@ -19,7 +19,8 @@ inline constexpr std::string_view kUriPrefix = "basalt://";
 
 struct StoreUri {
   Uri device;                            // without the keys below
-  std::optional<uint64_t> create_bytes;  // create=
+  bool create = false;                   // create, create=
+  std::optional<uint64_t> create_bytes;  // of a file that is not there yet; with create
   bool force = false;                    // force=
   bool checksums = false;                // checksums=, with create=
   // What was said about the mount; nothing takes the default, or what an earlier mount has.

@@ -1,59 +1,29 @@
 #include "tool/bench_runner.h"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "base/sync.h"
 #include "base/try.h"
-#include "mem/memory_map.h"
+#include "mem/arena.h"
 
 namespace basalt::tool {
 namespace {
 
 __extension__ using Product = unsigned __int128;
 
-// Page-aligned memory, registered with the context so that devices may use it as it is.
-class BenchBuffer {
- public:
-  explicit BenchBuffer(Context& context) : context_(context) {}
-  BenchBuffer(const BenchBuffer&) = delete;
-  BenchBuffer& operator=(const BenchBuffer&) = delete;
-  ~BenchBuffer() {
-    // Every channel is gone, so nothing uses the region any more and this cannot wait.
-    if (registered_) static_cast<void>(context_.memory().unregister_region(index_).ok());
-    if (base_) munmap(base_, bytes_);
+// Incompressible, and never a known signature.
+void fill(std::span<std::byte> memory, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (; memory.size() >= sizeof(uint64_t); memory = memory.subspan(sizeof(uint64_t))) {
+    const uint64_t word = random();
+    std::memcpy(memory.data(), &word, sizeof word);
   }
-
-  Status allocate(size_t bytes, uint64_t seed) {
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-      return Status(StatusCode::no_space, "cannot map " + std::to_string(bytes) + " B of memory");
-    }
-    base_ = static_cast<std::byte*>(memory);
-    bytes_ = bytes;
-    std::mt19937_64 random(seed);  // incompressible, and never a known signature
-    for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
-      const uint64_t word = random();
-      std::memcpy(base_ + i, &word, sizeof word);
-    }
-    BASALT_TRY_ASSIGN(index_, context_.memory().register_region({base_, bytes_}));
-    registered_ = true;
-    return {};
-  }
-  std::byte* data() { return base_; }
-
- private:
-  Context& context_;
-  std::byte* base_ = nullptr;
-  size_t bytes_ = 0;
-  uint32_t index_ = 0;
-  bool registered_ = false;
-};
+}
 
 // One thread's share: its channel, its Ios, its place in the region.
 class Worker {
@@ -185,20 +155,24 @@ class Worker {
 
 Result<BenchResult> run_bench(Context& context, Device& device, const BenchPlan& plan,
                               const std::function<void(double)>& progress) {
-  BenchBuffer buffer(context);
   const size_t bytes_per_thread = size_t{plan.queue_depth} * plan.block_bytes;
   constexpr size_t kMaxBufferBytes = size_t{4} << 30;
   if (bytes_per_thread > kMaxBufferBytes / plan.threads) {
     return error(StatusCode::too_large,
                  "threads x depth x block is more than 4 GiB of buffers; lower one of them");
   }
-  BASALT_TRY(buffer.allocate(bytes_per_thread * plan.threads, plan.seed));
+  // Registered, so that devices use it as it is, and shareable with a controller in another process.
+  BASALT_TRY_ASSIGN(const std::unique_ptr<Arena> buffer,
+                    Arena::create({.name = "basalt-bench",
+                                   .bytes = bytes_per_thread * plan.threads,
+                                   .map = &context.memory()}));
+  fill(buffer->memory(), plan.seed);
   std::vector<std::unique_ptr<Worker>> workers;
   for (unsigned i = 0; i < plan.threads; ++i) {
     BASALT_TRY_ASSIGN(auto channel, device.open_channel());
     workers.push_back(std::make_unique<Worker>(plan, i, device.info().block_size,
                                                std::move(channel),
-                                               buffer.data() + i * bytes_per_thread));
+                                               buffer->memory().data() + i * bytes_per_thread));
   }
 
   std::atomic<bool> stop = false;

@@ -6,7 +6,7 @@
 
 namespace basalt {
 
-// file:, uring:, ram:, null:, pmem:, part:. Safe to call more than once.
+// file:, uring:, ram:, null:, pmem:, part:, nvme:. Safe to call more than once.
 void register_standard_schemes(Context& context);
 
 }  // namespace basalt

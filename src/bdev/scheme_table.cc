@@ -4,22 +4,33 @@
 
 namespace basalt {
 
-void SchemeTable::add(std::string_view scheme, std::string_view example, OpenScheme open) {
+void SchemeTable::add(std::string_view scheme, std::string_view example, OpenScheme open,
+                      std::shared_ptr<void> state) {
   MutexLock lock(mutex_);
-  for (const Entry& entry : entries_) {
-    if (entry.scheme != scheme) continue;
-    BASALT_CHECK(entry.open == open, "two backends register one URI scheme");
+  if (const Entry* entry = find_locked(scheme)) {
+    BASALT_CHECK(entry->open == open, "two backends register one URI scheme");
     return;
   }
-  entries_.push_back({std::string(scheme), std::string(example), open});
+  entries_.push_back({std::string(scheme), std::string(example), open, std::move(state)});
+}
+
+const SchemeTable::Entry* SchemeTable::find_locked(std::string_view scheme) const {
+  for (const Entry& entry : entries_) {
+    if (entry.scheme == scheme) return &entry;
+  }
+  return nullptr;
 }
 
 OpenScheme SchemeTable::find(std::string_view scheme) const {
   MutexLock lock(mutex_);
-  for (const Entry& entry : entries_) {
-    if (entry.scheme == scheme) return entry.open;
-  }
-  return nullptr;
+  const Entry* entry = find_locked(scheme);
+  return entry != nullptr ? entry->open : nullptr;
+}
+
+std::shared_ptr<void> SchemeTable::state(std::string_view scheme) const {
+  MutexLock lock(mutex_);
+  const Entry* entry = find_locked(scheme);
+  return entry != nullptr ? entry->state : nullptr;
 }
 
 std::string SchemeTable::known() const {

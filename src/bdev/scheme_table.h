@@ -23,11 +23,15 @@ using OpenScheme = Result<std::unique_ptr<Device>> (*)(Context& context, const U
 
 class SchemeTable {
  public:
-  // `example` is shown in errors: "ram:4G". The same function again changes nothing; another
-  // function for a scheme already there is a programming error.
-  void add(std::string_view scheme, std::string_view example, OpenScheme open);
+  // `example` is shown in errors: "ram:4G". `state` is what the scheme keeps from one opening to the next, for
+  // this Context. The same function again changes nothing; another function for a scheme already there is
+  // a programming error.
+  void add(std::string_view scheme, std::string_view example, OpenScheme open,
+           std::shared_ptr<void> state = {});
   // Null when nobody registered the scheme.
   OpenScheme find(std::string_view scheme) const;
+  // What add() was given; null when nobody registered the scheme.
+  std::shared_ptr<void> state(std::string_view scheme) const;
   // "file: (file:/path?size=64G), ram: (ram:4G)", for messages.
   std::string known() const;
 
@@ -36,7 +40,9 @@ class SchemeTable {
     std::string scheme;
     std::string example;
     OpenScheme open;
+    std::shared_ptr<void> state;
   };
+  const Entry* find_locked(std::string_view scheme) const;
   mutable Mutex mutex_;  // protects entries_
   std::vector<Entry> entries_;
 };

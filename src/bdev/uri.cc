@@ -137,10 +137,11 @@ class Parser {
         at_ = option.position;
         return wrong("expected key=value, the key in lower case").value();
       }
-      if (!take('=')) {
-        return wrong("expected '=' and a value after the key \"" + option.key + "\"").value();
+      if (take('=')) {
+        BASALT_TRY_ASSIGN(option.value, text_until(ends_value));
+      } else if (!done() && peek() != '&' && peek() != ')') {
+        return wrong("expected '=' or the end of the key \"" + option.key + "\"").value();
       }
-      BASALT_TRY_ASSIGN(option.value, text_until(ends_value));
       for (const UriOption& other : out) {
         if (other.key != option.key) continue;
         return wrong_at(option.position, "the key \"" + option.key +

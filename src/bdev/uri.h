@@ -2,7 +2,7 @@
 //
 //   uri       = scheme ":" ( children / argument ) [ "?" pair *( "&" pair ) ]
 //   children  = "(" uri ")" *( "," "(" uri ")" )
-//   pair      = key "=" value
+//   pair      = key [ "=" value ]                             a key alone has an empty value
 //   scheme    = a-z *( a-z / 0-9 / "+" / "-" / "." )          key = a-z *( a-z / 0-9 / "_" )
 //   argument  = any characters but ? ( ) % and control characters; those as %XX
 //   value     = any characters but & ( ) % and control characters; those as %XX

@@ -91,7 +91,7 @@ TEST(Uri, ExplainsErrors) {
       {"file:/a%zz", "character 7", "hexadecimal"},
       {"file:/a\nb", "character 7", "%0A"},
       {"file:/a?", "character 8", "key=value"},
-      {"file:/a?size", "character 12", "expected '='"},
+      {"file:/a?size:", "character 12", "expected '='"},
       {"file:/a?Size=1", "character 8", "lower case"},
       {"file:/a?=1", "character 8", "key=value"},
       {"file:/a?size=1&", "character 15", "key=value"},

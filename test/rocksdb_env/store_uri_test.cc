@@ -41,6 +41,17 @@ TEST(StoreUri, TakesItsKeysAndLeavesTheDevices) {
   EXPECT_EQ(options.scrub_bytes_per_second, uint64_t{10} << 20);
 }
 
+TEST(StoreUri, CreateNeedsNoSizeWhereTheDeviceHasOne) {
+  const StoreUri uri = parse("basalt://nvme:pci:0000:00:04.0/1?create&force=1");
+  EXPECT_TRUE(uri.create);
+  EXPECT_FALSE(uri.create_bytes);
+  EXPECT_EQ(uri.device_text(), "nvme:pci:0000:00:04.0/1");
+  EXPECT_FALSE(parse("basalt://ram:64M").create);
+  EXPECT_NE(complaint("basalt://ram:64M?create=much").find("\"much\" is not a size"),
+            std::string::npos);
+  EXPECT_NE(complaint("basalt://ram:64M?cache").find("\"\" is not a size"), std::string::npos);
+}
+
 TEST(StoreUri, SaysNothingTakesTheDefaults) {
   const MountOptions options = parse("basalt://ram:64M").mount_options();
   const MountOptions defaults;

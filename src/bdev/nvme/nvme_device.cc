@@ -31,9 +31,10 @@ Result<bool> has_write_cache(nvme::Controller& controller) {
 }  // namespace
 
 Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string uri,
-                                                   std::unique_ptr<nvme::Controller> controller,
-                                                   uint32_t nsid, OpenMode mode) {
-  const auto spaces = controller->namespaces();
+                                                   SharedControllers::Lease lease, uint32_t nsid,
+                                                   OpenMode mode) {
+  nvme::Controller& controller = lease.controller();
+  const auto spaces = controller.namespaces();
   const auto found = std::find_if(spaces.begin(), spaces.end(),
                                   [&](const auto& space) { return space.nsid == nsid; });
   if (found == spaces.end()) {
@@ -49,8 +50,8 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
                                               std::to_string(found->metadata_bytes) +
                                               " B of metadata per block; format it without");
   }
-  BASALT_TRY_ASSIGN(const bool write_cache, has_write_cache(*controller));
-  const uint16_t commands = controller->identity().optional_commands;
+  BASALT_TRY_ASSIGN(const bool write_cache, has_write_cache(controller));
+  const uint16_t commands = controller.identity().optional_commands;
   DeviceInfo info;
   info.uri = std::move(uri);
   info.block_size = found->block_bytes;
@@ -59,7 +60,7 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
   info.volatile_write_cache = write_cache;
   info.atomic_write_blocks = atomic_blocks(*found);
   info.max_transfer_blocks =
-      static_cast<uint32_t>(controller->max_transfer_bytes() / found->block_bytes);
+      static_cast<uint32_t>(controller.max_transfer_bytes() / found->block_bytes);
   info.max_iovecs = 1;  // what more pieces would need for PRPs is not the common case
   info.memory_alignment = 4;
   info.needs_registered_memory = true;
@@ -77,11 +78,11 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
   limits.max_write_zeroes_blocks = nvme::kMaxBlocksPerCommand;
   limits.max_discard_blocks = UINT32_MAX;
   return std::unique_ptr<Device>(
-      new NvmeDevice(context, std::move(info), limits, std::move(controller), nsid));
+      new NvmeDevice(context, std::move(info), limits, std::move(lease), nsid));
 }
 
 Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel() {
-  BASALT_TRY_ASSIGN(std::unique_ptr<nvme::QueuePair> pair, controller_->open_queue_pair());
+  BASALT_TRY_ASSIGN(std::unique_ptr<nvme::QueuePair> pair, lease_.controller().open_queue_pair());
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> ranges,
                     Arena::create({.name = "basalt-nvme-ranges",
                                    .bytes = pair->depth() * NvmeChannel::kRangeBytes,

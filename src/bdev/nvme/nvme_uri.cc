@@ -1,4 +1,5 @@
-// nvme: URIs: from the text to a controller that is up. See nvme_device.h.
+#include "bdev/nvme/nvme_uri.h"
+
 #include <charconv>
 
 #include "base/try.h"
@@ -11,56 +12,90 @@ namespace basalt {
 
 namespace {
 
+constexpr std::string_view kScheme = "nvme";
 constexpr std::string_view kPci = "pci:", kVfioUser = "vfio-user:";
 
 struct Place {
-  std::string_view function;  // with its kind in front
+  std::string function;  // with its kind in front
   uint32_t nsid = 0;
 };
 
+// The number behind the last slash, if there is one; 0: there is none.
+uint32_t trailing_number(std::string_view text) {
+  const size_t slash = text.rfind('/');
+  if (slash == std::string_view::npos) return 0;
+  const char* const end = text.data() + text.size();
+  uint32_t number = 0;
+  const auto [stopped, failed] = std::from_chars(text.data() + slash + 1, end, number);
+  return failed == std::errc() && stopped == end ? number : 0;
+}
+
 Result<Place> parse_place(const Uri& uri) {
   const std::string_view text = uri.argument;
-  const size_t slash = text.rfind('/');
-  Place place{text.substr(0, slash), 0};
-  const std::string_view number =
-      slash == std::string_view::npos ? std::string_view() : text.substr(slash + 1);
-  const auto [end, failed] =
-      std::from_chars(number.data(), number.data() + number.size(), place.nsid);
-  const bool is_number = failed == std::errc() && end == number.data() + number.size();
-  const bool is_kind = place.function.starts_with(kPci) || place.function.starts_with(kVfioUser);
-  if (is_number && is_kind && place.nsid != 0 && place.nsid != nvme::kAllNamespaces) return place;
+  const uint32_t nsid = trailing_number(text);
+  const bool is_kind = text.starts_with(kPci) || text.starts_with(kVfioUser);
+  if (is_kind && nsid != 0 && nsid != nvme::kAllNamespaces) {
+    return Place{std::string(text.substr(0, text.rfind('/'))), nsid};
+  }
   return error(StatusCode::invalid_argument,
                uri.to_string() + ": expected nvme:pci:ADDRESS/NAMESPACE or " +
                    "nvme:vfio-user:SOCKET/NAMESPACE, as nvme:pci:0000:01:00.0/1");
+}
+
+Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, std::string_view function,
+                                                   const SharedControllers::Settings& settings) {
+  Result<std::unique_ptr<nvme::PciFunction>> opened =
+      function.starts_with(kPci) ? nvme::VfioFunction::open(function.substr(kPci.size()))
+                                 : nvme::VfioUserFunction::open(function.substr(kVfioUser.size()));
+  if (!opened) return error(std::move(opened.error()));
+  nvme::ControllerOptions options;
+  options.queue_depth = settings.queue_depth;
+  options.interrupts = settings.interrupts;
+  return nvme::Controller::open(
+      {context.memory(), context.clock(), context.log(), context.executor()}, std::move(*opened),
+      options);
 }
 
 Result<std::unique_ptr<Device>> open_nvme(Context& context, const Uri& uri,
                                           const DeviceOpenOptions& options) {
   BASALT_TRY_ASSIGN(const Place place, parse_place(uri));
   UriOptions keys(uri);
-  nvme::ControllerOptions controller_options;
+  SharedControllers::Settings settings;
   BASALT_TRY_ASSIGN(const uint64_t depth,
-                    keys.take_number("depth", controller_options.queue_depth, 1, 1023));
-  controller_options.queue_depth = static_cast<uint16_t>(depth);
-  BASALT_TRY_ASSIGN(controller_options.interrupts, keys.take_bool("interrupts", true));
+                    keys.take_number("depth", nvme::ControllerOptions().queue_depth, 1, 1023));
+  settings.queue_depth = static_cast<uint16_t>(depth);
+  BASALT_TRY_ASSIGN(settings.interrupts, keys.take_bool("interrupts", true));
   BASALT_TRY(keys.finish());
-  Result<std::unique_ptr<nvme::PciFunction>> function =
-      place.function.starts_with(kPci)
-          ? nvme::VfioFunction::open(place.function.substr(kPci.size()))
-          : nvme::VfioUserFunction::open(place.function.substr(kVfioUser.size()));
-  if (!function) return error(function.error().with_context(uri.to_string()));
-  auto controller =
-      nvme::Controller::open({context.memory(), context.clock(), context.log(), context.executor()},
-                             std::move(*function), controller_options);
-  if (!controller) return error(controller.error().with_context(uri.to_string()));
-  return NvmeDevice::create(context, uri.to_string(), std::move(*controller), place.nsid,
-                            options.mode);
+  const auto controllers =
+      std::static_pointer_cast<SharedControllers>(context.schemes().state(kScheme));
+  auto lease = controllers->lease(place.function, place.nsid, options.mode, settings,
+                                  [&] { return bring_up(context, place.function, settings); });
+  if (!lease) return error(lease.error().with_context(uri.to_string()));
+  return NvmeDevice::create(context, uri.to_string(), std::move(*lease), place.nsid, options.mode);
 }
 
 }  // namespace
 
+Result<NvmeController> open_nvme_controller(Context& context, std::string_view text) {
+  std::string_view function = text;
+  if (function.starts_with("nvme:")) function.remove_prefix(5);
+  if (!function.starts_with(kPci) && !function.starts_with(kVfioUser)) {
+    return error(StatusCode::invalid_argument,
+                 std::string(text) + ": expected nvme:pci:ADDRESS or nvme:vfio-user:SOCKET, with " +
+                     "/NAMESPACE behind it or not, as nvme:pci:0000:01:00.0");
+  }
+  NvmeController opened;
+  opened.nsid = trailing_number(function);
+  if (opened.nsid != 0) function = function.substr(0, function.rfind('/'));
+  auto controller = bring_up(context, function, {nvme::ControllerOptions().queue_depth, true});
+  if (!controller) return error(controller.error().with_context(std::string(text)));
+  opened.controller = std::move(*controller);
+  return opened;
+}
+
 void register_nvme_scheme(Context& context) {
-  context.schemes().add("nvme", "nvme:pci:0000:01:00.0/1", &open_nvme);
+  context.schemes().add(kScheme, "nvme:pci:0000:01:00.0/1", &open_nvme,
+                        std::make_shared<SharedControllers>());
 }
 
 }  // namespace basalt

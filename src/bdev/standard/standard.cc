@@ -1,5 +1,6 @@
 // The table of all backends, for programs that want every scheme. Linking this target links them all.
 #include "bdev/null/null_device.h"
+#include "bdev/nvme/nvme_device.h"
 #include "bdev/part/part_device.h"
 #include "bdev/pmem/pmem_device.h"
 #include "bdev/ram/ram_device.h"
@@ -15,6 +16,7 @@ void register_standard_schemes(Context& context) {
   register_null_scheme(context);
   register_pmem_scheme(context);
   register_part_scheme(context);
+  register_nvme_scheme(context);
 }
 
 }  // namespace basalt

@@ -8,40 +8,23 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "nvme/model/controller_model.h"
-#include "nvme/model/model_function.h"
-#include "nvme/served_model.h"
+#include "nvme/served_controller.h"
 #include "test/bdev/conformance.h"
 
 namespace basalt {
 namespace {
 
-using nvme::model::ControllerModel;
+using nvme::ServedController;
 using nvme::model::ModelOptions;
 
-// A controller and its socket in `directory`.
-struct Served {
-  Served(const std::string& directory, const ModelOptions& options)
-      : model(options), device(model), path(directory + "/nvme.sock") {
-    auto made = nvme::VfioUserServer::create(path, device);
-    EXPECT_TRUE(made) << made.error().to_string();
-    server = std::move(*made);
-  }
-  ControllerModel model;
-  nvme::ServedModel device;
-  const std::string path;
-  std::unique_ptr<nvme::VfioUserServer> server;
-  nvme::model::ModelThread thread{model, std::chrono::microseconds(20)};
-};
-
 // The controller of the conformance case that runs; its device is closed before the next is made.
-std::unique_ptr<Served> of_this_case;
+std::unique_ptr<ServedController> of_this_case;
 
 ConformanceTarget target(std::string name, ModelOptions options, std::string keys = "") {
   return {.name = std::move(name),
           .register_schemes = register_nvme_scheme,
           .make_uri = [options, keys](const std::string& directory) {
-            of_this_case = std::make_unique<Served>(directory, options);
+            of_this_case = std::make_unique<ServedController>(directory, options);
             return "nvme:vfio-user:" + of_this_case->path + "/1" + keys;
           }};
 }
@@ -84,11 +67,17 @@ class NvmeDeviceTest : public testing::Test {
     std::filesystem::remove_all(directory);
   }
   void open(const ModelOptions& options) {
-    served = std::make_unique<Served>(directory, options);
+    served = std::make_unique<ServedController>(directory, options);
     auto opened = open_device(*context, "nvme:vfio-user:" + served->path + "/1");
     ASSERT_TRUE(opened) << opened.error().to_string();
     device = std::move(*opened);
     channel = std::move(*device->open_channel());
+  }
+  Result<std::unique_ptr<Device>> open_namespace(const std::string& rest,
+                                                 OpenMode mode = OpenMode::read_write) {
+    DeviceOpenOptions options;
+    options.mode = mode;
+    return open_device(*context, "nvme:vfio-user:" + served->path + "/" + rest, options);
   }
   StatusCode run_io(Op op, uint64_t lba, uint64_t count, std::span<std::byte> data = {}) {
     iovec piece{data.data(), data.size()};
@@ -102,7 +91,7 @@ class NvmeDeviceTest : public testing::Test {
 
   std::string directory;
   std::unique_ptr<Context> context;
-  std::unique_ptr<Served> served;
+  std::unique_ptr<ServedController> served;
   std::unique_ptr<Device> device;
   std::unique_ptr<Channel> channel;
 };
@@ -145,6 +134,72 @@ TEST_F(NvmeDeviceTest, DiscardsReachTheController) {
   EXPECT_TRUE(std::equal(memory.data() + 6144, memory.data() + 8192, media.begin() + 20 * 512));
 }
 
+TEST_F(NvmeDeviceTest, NamespacesOfAControllerAreOpenAtOnce) {
+  ModelOptions options = namespace_of(512);
+  options.namespaces.push_back({.block_count = 1000, .block_size = 4096});
+  open(options);
+  auto second = open_namespace("2");
+  ASSERT_TRUE(second) << second.error().to_string();
+  EXPECT_EQ((*second)->info().block_size, 4096u);
+  auto second_channel = std::move(*(*second)->open_channel());
+  TestMemory memory(4096), back(4096);
+  memory.fill(5);
+  iovec piece{memory.data(), 4096};
+  Io io;
+  io.op = Op::write;
+  io.lba = Lba{3};
+  io.block_count = BlockCount{1};
+  io.data = {&piece, 1};
+  EXPECT_EQ(run(*second_channel, io), StatusCode::ok);
+  // The first goes; the second has its controller still.
+  channel.reset();
+  device.reset();
+  piece = {back.data(), 4096};
+  io.op = Op::read;
+  EXPECT_EQ(run(*second_channel, io), StatusCode::ok);
+  EXPECT_TRUE(std::equal(memory.data(), memory.data() + 4096, back.data()));
+  EXPECT_TRUE(std::all_of(served->model.media(1).begin(), served->model.media(1).begin() + 65536,
+                          [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST_F(NvmeDeviceTest, ANamespaceIsOpenOnceForWriting) {
+  open(namespace_of(512));
+  const auto again = open_namespace("1");
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), StatusCode::busy);
+  EXPECT_NE(again.error().to_string().find("is open in this process for writing"),
+            std::string::npos)
+      << again.error().to_string();
+  EXPECT_FALSE(open_namespace("1", OpenMode::read_only));
+  channel.reset();
+  device.reset();
+  auto one = open_namespace("1", OpenMode::read_only),
+       other = open_namespace("1", OpenMode::read_only);
+  EXPECT_TRUE(one && other);
+  const auto writer = open_namespace("1");
+  ASSERT_FALSE(writer);
+  EXPECT_EQ(writer.error().code(), StatusCode::busy);
+}
+
+TEST_F(NvmeDeviceTest, AControllerHasTheSameSettingsForAllItsNamespaces) {
+  ModelOptions options = namespace_of(512);
+  options.namespaces.push_back({.block_count = 1000, .block_size = 512});
+  open(options);
+  const auto other = open_namespace("2?depth=7");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), StatusCode::invalid_argument);
+  EXPECT_NE(other.error().to_string().find("is open with depth=256"), std::string::npos)
+      << other.error().to_string();
+  EXPECT_TRUE(open_namespace("2?depth=256&interrupts=on"));
+  const auto missing = open_namespace("3");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), StatusCode::not_found);
+  // Nothing is left of the failed openings: with the last device the controller goes.
+  channel.reset();
+  device.reset();
+  EXPECT_TRUE(open_namespace("2?depth=7"));
+}
+
 TEST_F(NvmeDeviceTest, AFlushedWriteSurvivesAPowerCut) {
   ModelOptions options = namespace_of(512);
   options.volatile_cache = true;
@@ -180,7 +235,7 @@ TEST_F(NvmeDeviceTest, AFatalControllerIsResetBeneathTheChannel) {
 }
 
 TEST_F(NvmeDeviceTest, RefusesUrisThatNameNoNamespace) {
-  served = std::make_unique<Served>(directory, namespace_of(512));
+  served = std::make_unique<ServedController>(directory, namespace_of(512));
   const std::string good = "nvme:vfio-user:" + served->path;
   for (const std::string& uri :
        {good, good + "/", good + "/0", good + "/x", good + "/1x", good + "/4294967295",
