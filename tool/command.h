@@ -25,6 +25,7 @@ void add_scrub_command(CLI::App& app, Action& action);      // scrub
 void add_file_commands(CLI::App& app, Action& action);      // ls, mv, rm, mkdir
 void add_transfer_commands(CLI::App& app, Action& action);  // cat, put, get
 void add_bench_command(CLI::App& app, Action& action);      // bench
+void add_nvme_commands(CLI::App& app, Action& action);      // nvme list, bind, identify, …
 void add_run_command(CLI::App& app, Action& action);        // run
 
 }  // namespace basalt::tool

@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Makes, fills, inspects, checks and measures Basalt stores.\n"
       "A device is named by a URI: file:/path?size=8G, uring:/dev/sdb, ram:1G, null:1T, "
-      "pmem:/path.",
+      "pmem:/path, nvme:pci:0000:01:00.0/1.",
       "basalt");
   app.set_version_flag("--version", BASALT_VERSION);
   app.require_subcommand(1);
@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   add_file_commands(app, action);
   add_transfer_commands(app, action);
   add_bench_command(app, action);
+  add_nvme_commands(app, action);
   add_run_command(app, action);
   try {
     app.parse(argc, argv);

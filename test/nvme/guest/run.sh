@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the guest tests of the NVMe driver: QEMU's controllers, through VFIO, behind emulated IOMMUs of 48 and 39
-# bits, with blocks of 512 and 4096 bytes, two functions in one IOMMU group, and a controller unplugged under load.
+# bits, with blocks of 512 and 4096 bytes, two functions in one IOMMU group, a controller unplugged under load, and
+# stock db_bench on a store that loses power: the machine ends, and with it any of the writes no flush followed.
 #
 # usage: run.sh BUILD_FOLDER [GTEST ARGUMENT...]
 # BASALT_GUESTRUN names guestrun when it is not in ../shared/guest beside the project. Takes two to five minutes.
@@ -25,19 +26,19 @@ run_guest() { # PROGRAM BITS GUESTRUN-ARGUMENT... -- GTEST-ARGUMENT...
     --env BASALT_IOMMU_BITS="$bits" --bin "$build/guest/$program" "${options[@]}" -- "$program" "${@:2}"
 }
 
-# unplug SOCKET LOG: takes the first controller away once the guest says it is at work.
-unplug() {
+# tell_qemu SOCKET LOG WORDS COMMAND: one command of QEMU's monitor, once the guest says WORDS.
+tell_qemu() {
   for _ in $(seq 600); do
-    grep -q 'at work' "$2" && break
+    grep -q "$3" "$2" && break
     sleep 0.2
   done
-  python3 - "$1" <<'PYTHON'
+  python3 - "$1" "$4" <<'PYTHON'
 import json, socket, sys
 monitor = socket.socket(socket.AF_UNIX)
 monitor.connect(sys.argv[1])
 lines = monitor.makefile("rw")
 lines.readline()
-for command in ({"execute": "qmp_capabilities"}, {"execute": "device_del", "arguments": {"id": "nvme0"}}):
+for command in ({"execute": "qmp_capabilities"}, json.loads(sys.argv[2])):
     lines.write(json.dumps(command) + "\n")
     lines.flush()
     while "return" not in json.loads(lines.readline()):
@@ -62,7 +63,38 @@ echo "== driver, a controller unplugged under load"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 : >"$scratch/log"
-unplug "$scratch/qmp" "$scratch/log" &
+tell_qemu "$scratch/qmp" "$scratch/log" 'at work' \
+  '{"execute": "device_del", "arguments": {"id": "nvme0"}}' &
 run_guest nvme_driver_guest_test 48 --nvme 64M --qmp "$scratch/qmp" --env BASALT_REMOVAL=1 -- \
   --gtest_filter='*Unplugged*' | tee "$scratch/log"
 wait
+
+echo "== RocksDB on two namespaces, cut off while it writes"
+run_store() { # GUESTRUN-ARGUMENT...
+  "$guestrun" --vfio --mem 1G --hugepages 16 --timeout 300 --bin "$build/tool/basalt" --bin db_bench \
+    --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so" "$@"
+}
+here=$root/test/nvme/guest
+: >"$scratch/log"
+truncate -s 256M "$scratch/disk"
+tell_qemu "$scratch/qmp" "$scratch/log" '^synced' '{"execute": "quit"}' &
+run_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes" \
+  --script "$here/load_store.sh" >"$scratch/log" 2>&1 || true
+wait
+if ! grep -q '^synced' "$scratch/log"; then
+  cat "$scratch/log"
+  exit 1
+fi
+replay=$(dirname "$guestrun")/examples/writelog.py
+count=$(python3 "$replay" list "$scratch/writes" | wc -l)
+for seed in 1 2 3; do
+  echo "== the same without some of the writes that no flush followed (seed $seed)"
+  rm -f "$scratch/disk"
+  truncate -s 256M "$scratch/disk"
+  python3 "$replay" torn "$scratch/writes" "$scratch/disk" "$count" "$seed"
+  run_store --nvme "$scratch/disk" --script "$here/verify_store.sh" >"$scratch/log" 2>&1 || {
+    cat "$scratch/log"
+    exit 1
+  }
+  grep -E 'found|^clean' "$scratch/log"
+done

@@ -1,0 +1,36 @@
+// What controllers say of themselves, as lists of fields, named and ordered as nvme-cli does.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "nvme/pci_devices.h"
+#include "wire/nvme/identify.h"
+#include "wire/nvme/log_page.h"
+
+namespace basalt::tool {
+
+struct NvmeField {
+  std::string name;
+  nlohmann::ordered_json value;
+  std::string text;  // as people read it; empty: the value itself
+};
+using NvmeFields = std::vector<NvmeField>;
+
+NvmeFields controller_fields(const nvme::IdentifyController& data);
+NvmeFields namespace_fields(const nvme::IdentifyNamespace& data);
+NvmeFields health_fields(const nvme::HealthLog& log);
+// One entry of the error log: "LBA out of range (0x80) on namespace 1 LBA 123" and the rest.
+NvmeFields error_fields(const nvme::ErrorLogEntry& entry);
+
+// "name      : text", a line each.
+std::string as_text(const NvmeFields& fields);
+nlohmann::ordered_json as_json(const NvmeFields& fields);
+
+nlohmann::ordered_json device_json(const nvme::PciDevice& device);
+// A line for people: "0000:00:04.0 1b36:0010 vfio-pci, IOMMU group 3".
+std::string device_text(const nvme::PciDevice& device);
+
+}  // namespace basalt::tool
