@@ -34,6 +34,7 @@ NvmeField bytes(std::string name, const uint8_t* data, size_t count) {
   return {std::move(name), text, {}};
 }
 NvmeField kelvin(std::string name, uint16_t value) {
+  if (value == 0) return {std::move(name), value, "not reported"};
   return {std::move(name), value,
           std::to_string(value - 273) + " °C (" + std::to_string(value) + " K)"};
 }
