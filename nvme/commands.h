@@ -85,11 +85,13 @@ inline Command log_page_command(LogPage page, uint32_t bytes, uint32_t nsid = kA
   return admin_command(AdminOpcode::get_log_page, nsid,
                        static_cast<uint32_t>(page) | (words & 0xffff) << 16, words >> 16);
 }
-// Format NVM (§5.14): the namespace's data is gone. `format`: index in its identify data, 0 … 15.
+// Format NVM (§5.14): the namespace's data is gone. `format`: index in its identify data, 0 … 63.
 enum class SecureErase : uint8_t { none = 0, user_data = 1, cryptographic = 2 };
 inline Command format_command(uint32_t nsid, unsigned format,
                               SecureErase erase = SecureErase::none) {
-  return admin_command(AdminOpcode::format_nvm, nsid, format | static_cast<uint32_t>(erase) << 9);
+  return admin_command(
+      AdminOpcode::format_nvm, nsid,
+      (format & 0xf) | static_cast<uint32_t>(erase) << 9 | (format >> 4 & 3) << 12);
 }
 inline Command abort_command(uint16_t queue_id, uint16_t cid) {
   return admin_command(AdminOpcode::abort, 0, queue_id | uint32_t{cid} << 16);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 
 #include "base/try.h"
@@ -167,7 +168,7 @@ Result<int> error_log(const NvmeArguments& arguments) {
 // The format to use, by index or by block size: without metadata, and of these the fastest.
 Result<unsigned> choose_format(const NvmeArguments& arguments,
                                const nvme::IdentifyNamespace& data) {
-  const unsigned count = std::min<unsigned>(data.format_count + 1u, 16);
+  const unsigned count = std::min<unsigned>(data.format_count + 1u, 64);
   if (arguments.format >= 0) {
     const auto index = static_cast<unsigned>(arguments.format);
     if (index < count && data.formats[index].data_shift != 0) return index;
@@ -276,7 +277,7 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   CLI::Option* size = add_size_option(*formatting, "--block-size", arguments->block_bytes,
                                       "bytes (default: as it is)");
   formatting->add_option("--lbaf", arguments->format, "the format by its number, instead")
-      ->check(CLI::Range(0, 15))
+      ->check(CLI::Range(0, 63))
       ->excludes(size);
   formatting
       ->add_option("--secure-erase", arguments->erase,

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "nvme/commands.h"
+
 namespace basalt::nvme {
 namespace {
 
@@ -78,6 +80,13 @@ TEST(NamespaceInfo, RefusesNonsense) {
   data = plain();
   data.size = uint64_t{1} << 56;
   EXPECT_EQ(namespace_info(1, {}, data).error().code(), StatusCode::corruption);
+}
+
+// Format NVM, command word 10: bits 3:0 and 13:12 the format, 11:9 what is erased; bits 8:4 are metadata's.
+TEST(FormatCommand, HighFormatsStayOutOfOtherFields) {
+  EXPECT_EQ(format_command(1, 1).cdw10, 0x1u);
+  EXPECT_EQ(format_command(1, 15, SecureErase::cryptographic).cdw10, 0x40fu);
+  EXPECT_EQ(format_command(1, 63, SecureErase::user_data).cdw10, 0x320fu);
 }
 
 }  // namespace
