@@ -18,7 +18,7 @@
 #include <string>
 
 #include "nvme/pci_devices.h"
-#include "nvme/unique_fd.h"
+#include "base/unique_fd.h"
 #include "nvme/vfio/vfio_info.h"
 
 namespace basalt::nvme {

@@ -27,7 +27,7 @@
 #include "base/sync.h"
 #include "nvme/pci_function.h"
 #include "nvme/vfio/iova_space.h"
-#include "nvme/unique_fd.h"
+#include "base/unique_fd.h"
 #include "nvme/vfio/vfio_bar.h"
 #include "nvme/vfio/vfio_container.h"
 

@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nvme/unique_fd.h"
+#include "base/unique_fd.h"
 #include "nvme/vfio_user/protocol.h"
 
 namespace basalt::nvme::vfio_user {

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "nvme/unique_fd.h"
+#include "base/unique_fd.h"
 
 namespace basalt::nvme {
 namespace {

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "base/sync.h"
-#include "nvme/unique_fd.h"
+#include "base/unique_fd.h"
 #include "nvme/vfio_user/protocol.h"
 
 namespace basalt::nvme {

@@ -160,10 +160,6 @@ Status lock(Clock& clock, int fd, const HostFileRequest& request) {
 
 }  // namespace
 
-UniqueFd::~UniqueFd() {
-  if (fd_ >= 0) close(fd_);
-}
-
 HostFile::~HostFile() {
   if (locked_) unlock_host_file(fd_.get());
 }

@@ -7,7 +7,7 @@
 
 #include <utility>
 
-namespace basalt::nvme {
+namespace basalt {
 
 class UniqueFd {
  public:
@@ -29,4 +29,4 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace basalt::nvme
+}  // namespace basalt
