@@ -74,7 +74,7 @@ class UriOptions {
   Result<std::optional<uint64_t>> take_size(std::string_view key);
   Result<uint64_t> take_number(std::string_view key, uint64_t otherwise, uint64_t lowest,
                                uint64_t highest);
-  // 1, true, yes, on / 0, false, no, off.
+  // 1, true, yes, on, or the key alone / 0, false, no, off.
   Result<bool> take_bool(std::string_view key, bool otherwise);
   std::string take_text(std::string_view key, std::string_view otherwise);
   // One of `choices`; answers its index.

@@ -99,6 +99,7 @@ Result<bool> UriOptions::take_bool(std::string_view key, bool otherwise) {
                                                       "1", "true",  "yes", "on"};
   const UriOption* option = look(key);
   if (option == nullptr) return otherwise;
+  if (option->value.empty()) return true;  // "?flag"
   const auto at = std::find(kWords.begin(), kWords.end(), option->value);
   if (at == kWords.end()) return complain(key, "expected 1, true, yes, on, 0, false, no or off");
   return at - kWords.begin() >= 4;

@@ -177,6 +177,7 @@ TEST(UriOptions, BelongToTheirOwner) {
   EXPECT_EQ(options.take_number("n", 1, 1, 7), 7u);
   EXPECT_EQ(options.take_bool("flag", false), true);
   EXPECT_EQ(options.take_bool("absent_flag", true), true);
+  EXPECT_EQ(UriOptions(*parse_uri("x:?alone&n=1")).take_bool("alone", false), true);
   EXPECT_EQ(options.take_choice("mode", {"fast", "slow"}, 0), 1u);
   const Status unknown = options.finish();
   EXPECT_EQ(unknown.code(), StatusCode::invalid_argument);
