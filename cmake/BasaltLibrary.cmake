@@ -9,7 +9,7 @@ set(BASALT_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverl
 
 # For the whole tree: a sanitizer sees only what is built with it.
 if(BASALT_SANITIZE)
-  add_compile_options(-fsanitize=${BASALT_SANITIZE} -fno-omit-frame-pointer -g)
+  add_compile_options(-fsanitize=${BASALT_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${BASALT_SANITIZE})
   if(BASALT_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=all)
