@@ -44,10 +44,10 @@ std::string describe_admin(uint8_t opcode) {
   return std::string(opcode_name(static_cast<AdminOpcode>(opcode))) + " (" + code + ")";
 }
 
-AdminQueue::AdminQueue(std::unique_ptr<CommandQueue> queue, const DmaBuffer& data,
+AdminQueue::AdminQueue(std::unique_ptr<CommandQueue> queue, std::span<std::byte> data,
                        MemoryMap& memory, Clock& clock, LogSink& log)
     : clock_(clock),
-      data_(data.bytes()),
+      data_(data),
       pair_({.id = 0, .timeout = std::chrono::hours(24)}, *this, std::move(queue), memory, clock,
             log) {
   request_.user = this;
@@ -76,7 +76,7 @@ Result<std::unique_ptr<CommandQueue>> AdminQueue::renew(uint16_t) {
 }
 
 Status AdminQueue::run(const Command& command, std::span<const std::byte> sent,
-                       std::span<std::byte> received, Duration timeout, uint32_t* result) {
+                       std::span<std::byte> received, Duration timeout, uint64_t* result) {
   BASALT_CHECK(sent.size() <= kDataBytes && received.size() <= kDataBytes,
                "an admin command's data fits its buffer");
   const MutexLock lock(mutex_);
@@ -103,7 +103,9 @@ Status AdminQueue::run(const Command& command, std::span<const std::byte> sent,
     }
     pair_.wait(end - now);
   }
-  if (result != nullptr) *result = request_.completion.result;
+  if (result != nullptr) {
+    *result = request_.completion.result | uint64_t{request_.completion.result_high} << 32;
+  }
   if (request_.status == StatusCode::ok) {
     if (!received.empty()) std::memcpy(received.data(), data_.data(), received.size());
     return {};

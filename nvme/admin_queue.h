@@ -16,8 +16,6 @@
 #include <vector>
 
 #include "base/sync.h"
-#include "nvme/dma_buffer.h"
-#include "nvme/dma_map.h"
 #include "nvme/queue_pair.h"
 
 namespace basalt::nvme {
@@ -28,17 +26,17 @@ class AdminQueue final : private ControllerLink {
   static constexpr size_t kDataBytes = 128 * 1024;
   static constexpr unsigned kEventRequests = 4;
 
-  // `queue` has at least kEventRequests + 2 entries; `data` kDataBytes, known to its DmaMap.
-  AdminQueue(std::unique_ptr<CommandQueue> queue, const DmaBuffer& data, MemoryMap& memory,
+  // `queue` has at least kEventRequests + 2 entries; `data` kDataBytes, which the queue's transport reaches.
+  AdminQueue(std::unique_ptr<CommandQueue> queue, std::span<std::byte> data, MemoryMap& memory,
              Clock& clock, LogSink& log);
   // After end().
   ~AdminQueue() override;
 
   // Sends `command` and waits. `sent` goes to the controller, or `received` is filled by it; either is empty.
-  // `result`: word 0 of the completion. Errors: timed_out, io_error after end(), and what the controller
+  // `result`: words 0 and 1 of the completion. Errors: timed_out, io_error after end(), and what the controller
   // answered, as "identify (0x06): invalid field in command (0x02)".
   Status run(const Command& command, std::span<const std::byte> sent, std::span<std::byte> received,
-             Duration timeout, uint32_t* result = nullptr);
+             Duration timeout, uint64_t* result = nullptr);
 
   // Asks to be told of events; `count` requests at most kEventRequests.
   void request_events(unsigned count);

@@ -9,6 +9,8 @@
 #include "wire/nvme/block_ranges.h"
 #include "wire/nvme/command.h"
 #include "wire/nvme/identify.h"
+#include "wire/nvme/reservations.h"
+#include "wire/nvme/zoned.h"
 
 namespace basalt::nvme {
 
@@ -52,10 +54,79 @@ inline Command deallocate_command(uint32_t nsid, uint32_t range_count = 1) {
   command.cdw11 = kDatasetDeallocate;
   return command;
 }
+// Copies `range_count` CopyRanges, 1 … 256, which are the data, to blocks from `lba` on.
+inline Command copy_command(uint32_t nsid, uint64_t lba, uint32_t range_count) {
+  Command command = block_command(IoOpcode::copy, nsid, lba, 1);
+  command.cdw12 = range_count - 1;
+  return command;
+}
+// Until they are written again, the blocks cannot be read.
+inline Command write_uncorrectable_command(uint32_t nsid, uint64_t lba, uint32_t block_count) {
+  return block_command(IoOpcode::write_uncorrectable, nsid, lba, block_count);
+}
+// Compare-and-write, atomic within ACWU blocks: `compare`, then `write`, of the same blocks, submitted one right after
+// the other. The write is done only if the compare succeeds.
+inline void fuse(Command& compare, Command& write) {
+  compare.flags |= kFusedFirst;
+  write.flags |= kFusedSecond;
+}
 inline Command flush_command(uint32_t nsid) {
   Command command;
   command.opcode = static_cast<uint8_t>(IoOpcode::flush);
   command.nsid = nsid;
+  return command;
+}
+
+// ---- Zoned namespaces (zoned namespace command set specification 1.1, §3.4); zones are named by their first block.
+
+// Writes at the zone's write pointer; completion words 0 and 1 are the block where the data begins.
+inline Command zone_append_command(uint32_t nsid, uint64_t zone, uint32_t block_count) {
+  return block_command(IoOpcode::zone_append, nsid, zone, block_count);
+}
+// `flags`: 0 or kAllZones.
+inline Command zone_action_command(uint32_t nsid, uint64_t zone, ZoneAction action,
+                                   uint32_t flags = 0) {
+  Command command = block_command(IoOpcode::zone_management_send, nsid, zone, 1);
+  command.cdw13 = static_cast<uint32_t>(action) | flags;
+  return command;
+}
+// A report of the zones from the one with block `lba` on; the data is `bytes` long, a multiple of four.
+inline Command zone_report_command(uint32_t nsid, uint64_t lba, uint32_t bytes,
+                                   uint32_t flags = kPartialReport) {
+  Command command = block_command(IoOpcode::zone_management_receive, nsid, lba, bytes / 4);
+  command.cdw12 = bytes / 4 - 1;
+  command.cdw13 = flags;
+  return command;
+}
+
+// ---- Reservations (base specification 2.0, §7.3-7.6); their data is the structs of wire/nvme/reservations.h.
+
+inline Command reservation_command(IoOpcode opcode, uint32_t nsid, uint32_t word10) {
+  Command command;
+  command.opcode = static_cast<uint8_t>(opcode);
+  command.nsid = nsid;
+  command.cdw10 = word10;
+  return command;
+}
+inline Command reservation_register_command(uint32_t nsid, ReservationRegister action,
+                                            bool ignore_existing_key = false) {
+  return reservation_command(IoOpcode::reservation_register, nsid,
+                             static_cast<uint32_t>(action) | (ignore_existing_key ? 1u << 3 : 0));
+}
+inline Command reservation_acquire_command(uint32_t nsid, ReservationAcquire action,
+                                           ReservationType type) {
+  return reservation_command(IoOpcode::reservation_acquire, nsid,
+                             static_cast<uint32_t>(action) | static_cast<uint32_t>(type) << 8);
+}
+inline Command reservation_release_command(uint32_t nsid, ReservationRelease action,
+                                           ReservationType type) {
+  return reservation_command(IoOpcode::reservation_release, nsid,
+                             static_cast<uint32_t>(action) | static_cast<uint32_t>(type) << 8);
+}
+// The first `bytes` of the report, a multiple of four, with 128-bit host ids as fabrics have them.
+inline Command reservation_report_command(uint32_t nsid, uint32_t bytes) {
+  Command command = reservation_command(IoOpcode::reservation_report, nsid, bytes / 4 - 1);
+  command.cdw11 = 1;
   return command;
 }
 
@@ -72,6 +143,11 @@ inline Command admin_command(AdminOpcode opcode, uint32_t nsid = 0, uint32_t cdw
 }
 inline Command identify_command(IdentifyKind kind, uint32_t nsid = 0) {
   return admin_command(AdminOpcode::identify, nsid, static_cast<uint32_t>(kind));
+}
+// Of one command set: IdentifyKind::command_set_…
+inline Command identify_command(IdentifyKind kind, uint32_t nsid, CommandSet command_set) {
+  return admin_command(AdminOpcode::identify, nsid, static_cast<uint32_t>(kind),
+                       static_cast<uint32_t>(command_set) << 24);
 }
 inline Command get_feature_command(Feature feature, uint32_t nsid = 0) {
   return admin_command(AdminOpcode::get_features, nsid, static_cast<uint32_t>(feature));
@@ -92,6 +168,42 @@ inline Command format_command(uint32_t nsid, unsigned format,
   return admin_command(
       AdminOpcode::format_nvm, nsid,
       (format & 0xf) | static_cast<uint32_t>(erase) << 9 | (format >> 4 & 3) << 12);
+}
+// Sanitize (§5.24): every namespace's data is gone, in the background; LogPage::sanitize_status tells how far it is.
+enum class SanitizeAction : uint8_t {
+  exit_failure_mode = 1,
+  block_erase = 2,
+  overwrite = 3,
+  crypto_erase = 4
+};
+inline Command sanitize_command(SanitizeAction action) {
+  return admin_command(AdminOpcode::sanitize, 0, static_cast<uint32_t>(action));
+}
+// Firmware (§5.12, §5.13): an image is downloaded in pieces, `bytes` of it from `offset` on, both multiples of four,
+// and then committed to a slot.
+inline Command firmware_download_command(uint32_t offset, uint32_t bytes) {
+  return admin_command(AdminOpcode::firmware_download, 0, bytes / 4 - 1, offset / 4);
+}
+enum class FirmwareAction : uint8_t {
+  store = 0,
+  store_and_activate_at_reset = 1,
+  activate_at_reset = 2,
+  store_and_activate_now = 3
+};
+inline Command firmware_commit_command(unsigned slot, FirmwareAction action) {
+  return admin_command(AdminOpcode::firmware_commit, 0,
+                       (slot & 7) | static_cast<uint32_t>(action) << 3);
+}
+// Namespace management (§5.23): creation takes an IdentifyNamespace as data, and word 0 of its completion is the new
+// namespace's id. Attachment (§5.22) takes a ControllerList.
+inline Command create_namespace_command() {
+  return admin_command(AdminOpcode::namespace_management, 0, 0);
+}
+inline Command delete_namespace_command(uint32_t nsid) {
+  return admin_command(AdminOpcode::namespace_management, nsid, 1);
+}
+inline Command attach_namespace_command(uint32_t nsid, bool attach) {
+  return admin_command(AdminOpcode::namespace_attachment, nsid, attach ? 0 : 1);
 }
 inline Command abort_command(uint16_t queue_id, uint16_t cid) {
   return admin_command(AdminOpcode::abort, 0, queue_id | uint32_t{cid} << 16);

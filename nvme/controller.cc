@@ -1,22 +1,17 @@
 // See controller.h: opening, resets, the watch, and what queue pairs ask for. The bring-up is in bring_up.cc.
 #include "nvme/controller.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "base/check.h"
 #include "base/try.h"
 #include "nvme/commands.h"
+#include "nvme/pcie_transport.h"
 
 namespace basalt::nvme {
 
 namespace {
-
-constexpr Duration kWatchInterval = std::chrono::seconds(1);
 
 Status check_options(const ControllerOptions& options) {
   if (options.queue_depth < 1 || options.queue_depth > 1023) {
@@ -34,8 +29,15 @@ Status check_options(const ControllerOptions& options) {
 Result<std::unique_ptr<Controller>> Controller::open(const HostServices& host,
                                                      std::unique_ptr<PciFunction> function,
                                                      const ControllerOptions& options) {
+  return open(host, std::make_unique<PcieTransport>(std::move(function), host.memory, host.log),
+              options);
+}
+
+Result<std::unique_ptr<Controller>> Controller::open(const HostServices& host,
+                                                     std::unique_ptr<Transport> transport,
+                                                     const ControllerOptions& options) {
   BASALT_TRY(check_options(options));
-  std::unique_ptr<Controller> controller(new Controller(host, std::move(function), options));
+  std::unique_ptr<Controller> controller(new Controller(host, std::move(transport), options));
   {
     const MutexLock lock(controller->control_);
     if (Status status = controller->bring_up(); !status.ok()) {
@@ -43,39 +45,32 @@ Result<std::unique_ptr<Controller>> Controller::open(const HostServices& host,
       return error(status.with_context(controller->name()));
     }
   }
-  controller->host_.executor.post(controller->watch_, kWatchInterval);
+  controller->watch_.start(controller->traits().look_interval);
   return controller;
 }
 
-Controller::Controller(const HostServices& host, std::unique_ptr<PciFunction> function,
+Controller::Controller(const HostServices& host, std::unique_ptr<Transport> transport,
                        const ControllerOptions& options)
     : host_(host),
       options_(options),
-      function_(std::move(function)),
-      dma_(*function_, host.memory, host.log) {
-  watch_.run = [this] {
-    watch_once();
-    host_.executor.post(watch_, kWatchInterval);
-  };
+      transport_(std::move(transport)),
+      unflushed_writes_(options.queue_pairs + size_t{1}),
+      open_(options.queue_pairs + size_t{1}) {
+  if (transport_->traits().reconnects) unflushed = &unflushed_writes_;
+  transport_->attach(host_, options_, [this] { watch_.wake(); });
 }
 
 Controller::~Controller() {
-  host_.executor.cancel(watch_);
+  watch_.stop();
   const MutexLock lock(control_);
-  for (const OpenQueue& queue : queues_) {
-    BASALT_CHECK(!queue.open, "a controller closes with queue pairs open");
-  }
-  if (epoch.load() != kGone) {
+  for (const bool open : open_) BASALT_CHECK(!open, "a controller closes with queue pairs open");
+  if (epoch.load() % 2 == 0) {  // up
     if (Status status = shut_down(); !status.ok()) {
       host_.log.log(LogLevel::warning, "nvme", status.with_context(name()).to_string());
     }
   }
-  [[maybe_unused]] const Status no_more_dma = function_->set_bus_master(false);
+  transport_->cut_off();
   if (admin_ != nullptr) admin_->end();
-  [[maybe_unused]] const Status no_more_interrupts = function_->set_interrupts({});
-  for (const OpenQueue& queue : queues_) {
-    if (queue.event_fd >= 0) ::close(queue.event_fd);
-  }
 }
 
 IdentifyController Controller::identity() const {
@@ -116,9 +111,11 @@ Status Controller::run_admin(const Command& command, std::span<const std::byte> 
     admin = admin_;
   }
   if (admin == nullptr) return {gone_status(), name() + ": the controller is gone"};
+  uint64_t words = 0;
   Status status = admin->run(command, sent, received,
-                             timeout > Duration::zero() ? timeout : options_.admin_timeout, result);
-  if (status.code() == StatusCode::timed_out) host_.executor.post(watch_);  // which resets
+                             timeout > Duration::zero() ? timeout : options_.admin_timeout, &words);
+  if (result != nullptr) *result = static_cast<uint32_t>(words);
+  if (status.code() == StatusCode::timed_out) watch_.wake();  // which resets
   return status.with_context(name());
 }
 
@@ -127,20 +124,24 @@ Status Controller::run_admin(const Command& command, std::span<const std::byte> 
 Result<std::unique_ptr<QueuePair>> Controller::open_queue_pair() {
   const MutexLock lock(control_);
   if (epoch.load() == kGone) return error(gone_status(), name() + ": the controller is gone");
+  if (epoch.load() % 2 == 1) {
+    return error(StatusCode::busy,
+                 name() + ": the controller is down and about to be reached again");
+  }
   uint16_t id = 1;
   {
     const MutexLock state(mutex_);
-    while (id <= identity_.queue_pairs && queues_[id].open) ++id;
+    while (id <= identity_.queue_pairs && open_[id]) ++id;
     if (id > identity_.queue_pairs) {
       return error(StatusCode::no_space, name() + ": all " + std::to_string(identity_.queue_pairs) +
                                              " queue pairs are in use");
     }
   }
-  Result<std::unique_ptr<CommandQueue>> queue = create_queue(id);
+  Result<std::unique_ptr<CommandQueue>> queue = transport_->open_queue(id, *admin_);
   if (!queue) return error(queue.error().with_context(name()));
   {
     const MutexLock state(mutex_);
-    queues_[id].open = true;
+    open_[id] = true;
   }
   ControllerLink& link = *this;
   return std::make_unique<QueuePair>(
@@ -160,28 +161,17 @@ Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id) {
                                              " queue pairs");
     }
   }
-  Result<std::unique_ptr<CommandQueue>> queue = create_queue(queue_id);
+  Result<std::unique_ptr<CommandQueue>> queue = transport_->open_queue(queue_id, *admin_);
   if (!queue) return error(queue.error().with_context(name()));
   return queue;
 }
 
 void Controller::close(uint16_t queue_id, uint32_t made_in) noexcept {
   const MutexLock lock(control_);
-  const Result<uint32_t> raw = function_->read32(static_cast<uint32_t>(Register::status));
-  const bool listens = raw && !ControllerStatus{*raw}.gone() && ControllerStatus{*raw}.ready() &&
-                       !ControllerStatus{*raw}.fatal();
-  if (listens && epoch.load() == made_in) {  // a reset since has ended them
-    for (const AdminOpcode opcode :
-         {AdminOpcode::delete_submission_queue, AdminOpcode::delete_completion_queue}) {
-      const Status status =
-          admin_->run(delete_queue_command(opcode, queue_id), {}, {}, options_.admin_timeout);
-      if (status.ok()) continue;
-      host_.log.log(LogLevel::warning, "nvme", status.with_context(name()).to_string());
-      break;
-    }
-  }
+  if (epoch.load() == made_in)
+    transport_->close_queue(queue_id, *admin_);  // a reset since has ended it
   const MutexLock state(mutex_);
-  queues_[queue_id].open = false;
+  open_[queue_id] = false;
 }
 
 void Controller::expired(uint16_t queue_id, uint16_t cid, bool aborted_before) {
@@ -189,7 +179,7 @@ void Controller::expired(uint16_t queue_id, uint16_t cid, bool aborted_before) {
     const MutexLock lock(mutex_);
     expired_.push_back({queue_id, cid, aborted_before});
   }
-  host_.executor.post(watch_);
+  watch_.wake();
 }
 
 Duration Controller::retry_delay(CompletionStatus status) const {
@@ -208,44 +198,49 @@ Status Controller::reset(std::string_view reason) {
 Status Controller::reset_locked(std::string_view reason) {
   host_.log.log(LogLevel::warning, "nvme",
                 name() + ": resetting the controller: " + std::string(reason));
-  if (Status kept = check_state_kept(); !kept.ok()) {
-    give_up(kept);
-    return kept.with_context(name());
+  if (epoch.load() % 2 == 0) {
+    if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
+      give_up(kept);
+      return kept.with_context(name());
+    }
+    resets_.fetch_add(1, std::memory_order_relaxed);
+    epoch.fetch_add(1, std::memory_order_acq_rel);  // odd: down
+    down_since_ = host_.clock.now();
+    last_failure_.clear();
   }
-  resets_.fetch_add(1, std::memory_order_relaxed);
-  epoch.fetch_add(1, std::memory_order_acq_rel);  // odd: down
+  return come_back();
+}
+
+// The controller is down: brings it up, or gives it up, or leaves it to be tried again.
+Status Controller::come_back() {
+  const bool reconnects = transport_->traits().reconnects;
   Status status;
-  for (unsigned attempt = 0; attempt < options_.reset_attempts; ++attempt) {
+  for (unsigned attempt = 0; attempt < (reconnects ? 1 : options_.reset_attempts); ++attempt) {
     status = bring_up();
     if (status.ok()) {
       epoch.fetch_add(1, std::memory_order_acq_rel);
       wake_queues();
       return {};
     }
-    host_.log.log(LogLevel::warning, "nvme", status.with_context(name()).to_string());
+    if (status.message() != last_failure_) {
+      last_failure_ = status.message();
+      host_.log.log(LogLevel::warning, "nvme", status.with_context(name()).to_string());
+    }
     if (status.code() == StatusCode::device_removed) break;
-    [[maybe_unused]] const Status next_attempt_tells = function_->reset();
+    transport_->reset_harder();
+  }
+  const bool hopeless =
+      status.code() == StatusCode::device_removed || status.code() == StatusCode::permission_denied;
+  if (reconnects && !hopeless && host_.clock.now() - down_since_ < options_.reconnect_timeout) {
+    return status.with_context(name() + ": not yet up again");
   }
   give_up(status);
   return status.with_context(name());
 }
 
-// A reset of ours leaves the controller's write cache alone. A controller that is found disabled was without power,
-// or in others' hands, and may have lost completed writes which no flush has covered yet: were it brought up
-// again, the next flush would call them safe.
-Status Controller::check_state_kept() {
-  BASALT_TRY_ASSIGN(const uint32_t configuration,
-                    function_->read32(static_cast<uint32_t>(Register::configuration)));
-  if ((configuration & kEnable) != 0) return {};
-  return {StatusCode::io_error,
-          "it is not enabled any more (power lost, or reset by others): writes that were not "
-          "flushed may "
-          "be gone; open it again"};
-}
-
 // The controller reaches no memory from here on: what is outstanding may be given back.
 void Controller::give_up(const Status& why) {
-  [[maybe_unused]] const Status gone_already = function_->set_bus_master(false);
+  transport_->cut_off();
   gone_status_.store(why.code() == StatusCode::device_removed ? StatusCode::device_removed
                                                               : StatusCode::io_error);
   if (epoch.exchange(kGone, std::memory_order_acq_rel) != kGone) {
@@ -257,29 +252,23 @@ void Controller::give_up(const Status& why) {
 
 void Controller::wake_queues() {
   const MutexLock lock(mutex_);
-  const uint64_t one = 1;
-  for (const OpenQueue& queue : queues_) {
-    if (queue.open && queue.event_fd >= 0 && ::write(queue.event_fd, &one, sizeof one) < 0) {
-      // The counter is full, so it is readable.
-    }
+  for (size_t id = 0; id < open_.size(); ++id) {
+    if (open_[id]) transport_->wake(static_cast<uint16_t>(id));
   }
 }
 
-// ---- The watch, on the executor's thread
+// ---- The watch
 
 void Controller::watch_once() {
   MutexLock lock(control_);
   if (epoch.load() == kGone) return;
-  if (const int fd = function_->removal_fd(); fd >= 0) {
-    pollfd entry{fd, POLLIN, 0};
-    if (::poll(&entry, 1, 0) > 0) {
-      give_up({StatusCode::device_removed, "the function is taken away"});
-      return;
-    }
+  if (epoch.load() % 2 == 1) {
+    [[maybe_unused]] const Status said_already = come_back();
+    return;
   }
-  const Result<uint32_t> raw = function_->read32(static_cast<uint32_t>(Register::status));
-  if (!raw || ControllerStatus{*raw}.gone()) {
-    give_up(raw ? Status(StatusCode::device_removed, "its registers answer no more") : raw.error());
+  const Status health = transport_->check();
+  if (health.code() == StatusCode::device_removed) {
+    give_up(health);
     return;
   }
   std::vector<Expired> expired;
@@ -290,8 +279,8 @@ void Controller::watch_once() {
   const auto again = std::find_if(expired.begin(), expired.end(),
                                   [](const Expired& e) { return e.aborted_before; });
   std::string reason;
-  if (ControllerStatus{*raw}.fatal()) {
-    reason = "it reports a fatal error (CSTS.CFS)";
+  if (!health.ok()) {
+    reason = health.message();
   } else if (admin_->stuck()) {
     reason = "an admin command was not answered";
   } else if (again != expired.end()) {

@@ -1,6 +1,6 @@
 // Controller: one NVMe controller, brought up, watched, and brought back when it stumbles.
 //
-//   nvme::HostServices host{context.memory(), context.clock(), context.log(), context.executor()};
+//   nvme::HostServices host{context.memory(), context.clock(), context.log()};
 //   auto function = nvme::VfioFunction::open("0000:01:00.0");
 //   auto controller = nvme::Controller::open(host, std::move(*function));
 //   auto queue = (*controller)->open_queue_pair();
@@ -8,11 +8,12 @@
 //   request.command = nvme::read_command(nsid, lba, 8);
 //   (*queue)->submit(request);  (*queue)->wait(timeout);
 //
-// bring_up() is the whole of the specification's initialisation (NVM Express base specification 2.0, §3.5.1)
-// in one function, each step with a deadline; a reset is bring_up() again. A task on the executor
-// looks at the controller once a second, and whenever a queue pair calls for it: it fetches asynchronous
-// events, has commands aborted whose time is up, and resets a controller that is fatal, does not answer, or
-// does not give an expired command back.
+// bring_up() is the whole of the specification's initialisation (NVM Express base specification 2.0, §3.5) in one
+// function, each step with a deadline; what differs between ways to a controller is its Transport's. A reset is
+// bring_up() again, and over a network it is tried again until `reconnect_timeout` has passed. A thread of
+// its own looks at the controller about once a second, and whenever a queue pair or the transport calls for it: it
+// fetches asynchronous events, has commands aborted whose time is up, and resets a controller that is fatal, does
+// not answer, or does not give an expired command back.
 // Threads: any. Queue pairs are destroyed before their controller, which is destroyed before what
 // HostServices names.
 #pragma once
@@ -30,44 +31,31 @@
 
 #include "base/sync.h"
 #include "nvme/admin_queue.h"
-#include "nvme/dma_map.h"
+#include "nvme/controller_options.h"
 #include "nvme/namespace_info.h"
 #include "nvme/pci_function.h"
-#include "nvme/pcie_queue.h"
 #include "nvme/queue_pair.h"
+#include "nvme/transport.h"
+#include "nvme/unflushed_writes.h"
+#include "nvme/watch.h"
 
 namespace basalt::nvme {
-
-// What a controller takes from its surroundings; a Context has all of it. They outlive the controller.
-struct HostServices {
-  MemoryMap& memory;
-  Clock& clock;
-  LogSink& log;
-  Executor& executor;
-};
-
-struct ControllerOptions {
-  uint16_t queue_depth = 256;  // commands outstanding per queue pair, at most; 1 … 1023
-  uint16_t queue_pairs = 64;   // that can be open at once, if the controller has as many
-  bool interrupts = true;      // wait() sleeps; false: it polls
-  Duration admin_timeout = std::chrono::seconds(10);
-  Duration command_timeout = std::chrono::seconds(30);
-  Duration abort_grace = std::chrono::seconds(5);
-  Duration shutdown_timeout = std::chrono::seconds(10);
-  unsigned reset_attempts = 3;
-  bool shadow_doorbells = true;  // where the controller offers them
-};
 
 class Controller final : private ControllerLink {
  public:
   // Brings the controller up. Errors name the step that failed and what the controller showed.
+  static Result<std::unique_ptr<Controller>> open(const HostServices& host,
+                                                  std::unique_ptr<Transport> transport,
+                                                  const ControllerOptions& options = {});
   static Result<std::unique_ptr<Controller>> open(const HostServices& host,
                                                   std::unique_ptr<PciFunction> function,
                                                   const ControllerOptions& options = {});
   // Shuts the controller down (CC.SHN), so that it can be switched off. No queue pair is open.
   ~Controller();
 
-  const std::string& name() const { return function_->name(); }
+  const std::string& name() const { return transport_->name(); }
+  TransportTraits traits() const { return transport_->traits(); }
+  const ControllerOptions& options() const { return options_; }
   // As at the last bring-up.
   IdentifyController identity() const;
   std::vector<NamespaceInfo> namespaces() const;
@@ -84,27 +72,22 @@ class Controller final : private ControllerLink {
                    uint32_t* result = nullptr);
 
   // Resets the controller and brings it up again; what queue pairs have outstanding is sent again or fails. A
-  // controller that has lost its state is given up instead: io_error, for this and everything after it.
+  // controller that may have lost what it acknowledged is given up instead: io_error, for this and everything after
+  // it. Over a network an error may mean "not yet": the controller goes on trying.
   Status reset(std::string_view reason);
   // How often that was done.
   uint64_t reset_count() const { return resets_.load(std::memory_order_relaxed); }
 
-  // Told of each asynchronous event (word 0 of its completion) from the executor's thread.
+  // Told of each asynchronous event (word 0 of its completion) from the watch's thread.
   void on_event(std::function<void(uint32_t)> handler);
 
  private:
   struct Identity {
-    Capabilities capabilities;
     IdentifyController data{};
     std::vector<NamespaceInfo> namespaces{};
     uint64_t max_transfer_bytes = 0;
-    uint16_t queue_pairs = 0;  // granted
-    bool shadow_doorbells = false;
-  };
-  enum class Ring : uint8_t { submission, completion };
-  struct OpenQueue {
-    bool open = false;
-    int event_fd = -1;
+    uint16_t queue_pairs = 0;        // granted
+    bool more_command_sets = false;  // than NVM: namespaces may differ
   };
   struct Expired {
     uint16_t queue_id;
@@ -112,24 +95,18 @@ class Controller final : private ControllerLink {
     bool aborted_before;
   };
 
-  Controller(const HostServices& host, std::unique_ptr<PciFunction> function,
+  Controller(const HostServices& host, std::unique_ptr<Transport> transport,
              const ControllerOptions& options);
 
   Status bring_up();
-  Status disable(Capabilities capabilities);
-  Status wait_ready(bool ready, Duration timeout);
-  Status start_admin(Capabilities capabilities);
-  Status identify(Identity& identity);
-  Status read_namespaces(Identity& identity);
-  Status grant_queues(Identity& identity);
-  Status start_shadow_doorbells(Identity& identity);
-  Status start_interrupts();
+  Status identify(AdminQueue& admin, IdentifyController& data);
+  Status read_namespaces(AdminQueue& admin, Identity& identity);
+  Result<NamespaceInfo> read_namespace(AdminQueue& admin, const Identity& identity, uint32_t nsid);
+  Status grant_queues(AdminQueue& admin, Identity& identity);
   Status shut_down();
   Status reset_locked(std::string_view reason);
-  Status check_state_kept();
+  Status come_back();
   void give_up(const Status& why);
-  Result<std::unique_ptr<CommandQueue>> create_queue(uint16_t queue_id);
-  Doorbell doorbell(const Identity& identity, uint16_t queue_id, Ring ring) const;
   void wake_queues();
   void watch_once();
 
@@ -142,24 +119,25 @@ class Controller final : private ControllerLink {
 
   const HostServices host_;
   const ControllerOptions options_;
-  const std::unique_ptr<PciFunction> function_;
-  DmaMap dma_;
+  const std::unique_ptr<Transport> transport_;
+  UnflushedWrites unflushed_writes_;
   std::atomic<uint64_t> resets_{0};
   std::atomic<StatusCode> gone_status_{StatusCode::device_removed};
   std::array<std::atomic<uint16_t>, 4> retry_delays_{};  // by CRD, in 100 ms
-  BackgroundTask watch_;
 
   Mutex control_;  // one bring-up, reset, queue creation or shutdown at a time; taken before mutex_
-  DmaBuffer admin_data_;
-  DmaBuffer shadow_;  // shadow doorbells, one page; event indexes, one page
+  Duration down_since_{};
+  std::string last_failure_;  // of coming back: said once
   std::shared_ptr<AdminQueue>
       admin_;  // shared with whoever runs a command; changed under both mutexes
 
   mutable Mutex mutex_;  // protects all below
   Identity identity_;
-  std::vector<OpenQueue> queues_;  // by queue id; 0 is the admin queue
+  std::vector<bool> open_;  // by queue id
   std::vector<Expired> expired_;
   std::function<void(uint32_t)> event_handler_;
+
+  Watch watch_{[this] { watch_once(); }};  // last: it uses all of the above
 };
 
 }  // namespace basalt::nvme

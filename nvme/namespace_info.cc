@@ -2,7 +2,10 @@
 #include "nvme/namespace_info.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
+
+#include "wire/nvme/admin.h"
 
 namespace basalt::nvme {
 
@@ -50,6 +53,40 @@ Result<NamespaceInfo> namespace_info(uint32_t nsid, const IdentifyController& co
   std::copy(std::begin(data.nguid), std::end(data.nguid), info.nguid.begin());
   std::copy(std::begin(data.eui64), std::end(data.eui64), info.eui64.begin());
   return info;
+}
+
+Result<CommandSet> command_set_of(std::span<const std::byte> descriptors) {
+  while (descriptors.size() >= sizeof(NamespaceDescriptor)) {
+    NamespaceDescriptor descriptor;
+    std::memcpy(static_cast<void*>(&descriptor), descriptors.data(), sizeof descriptor);
+    if (descriptor.type == 0) break;
+    descriptors = descriptors.subspan(sizeof descriptor);
+    if (descriptor.bytes == 0 || descriptor.bytes > descriptors.size()) {
+      return error(StatusCode::corruption, "a namespace descriptor of type " +
+                                               std::to_string(descriptor.type) + " says it has " +
+                                               std::to_string(descriptor.bytes) + " B");
+    }
+    if (descriptor.type == static_cast<uint8_t>(NamespaceIdType::command_set)) {
+      return static_cast<CommandSet>(descriptors[0]);
+    }
+    descriptors = descriptors.subspan(descriptor.bytes);
+  }
+  return CommandSet::nvm;
+}
+
+Status add_zones(NamespaceInfo& info, const IdentifyNamespace& data,
+                 const IdentifyZonedNamespace& zoned) {
+  const unsigned index = format_index(data) & 63;
+  info.zone_blocks = zoned.formats[index].zone_blocks;
+  if (info.zone_blocks == 0 || info.zone_blocks > info.block_count) {
+    return {StatusCode::corruption, "namespace " + std::to_string(info.nsid) + ": has " +
+                                        std::to_string(info.block_count) + " blocks in zones of " +
+                                        std::to_string(info.zone_blocks)};
+  }
+  // Minus one, and all ones without a limit: both come out right by wrapping round.
+  info.max_active_zones = zoned.max_active + 1u;
+  info.max_open_zones = zoned.max_open + 1u;
+  return {};
 }
 
 }  // namespace basalt::nvme

@@ -7,14 +7,21 @@
 #include <basalt/status.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "wire/nvme/identify.h"
+#include "wire/nvme/zoned.h"
 
 namespace basalt::nvme {
 
 struct NamespaceInfo {
   uint32_t nsid = 0;
+  CommandSet command_set = CommandSet::nvm;
+  uint64_t zone_blocks = 0;       // of a zoned namespace: from one zone's first block to the next's
+  uint32_t max_active_zones = 0;  // 0: no limit, as with the next
+  uint32_t max_open_zones = 0;
   uint64_t block_count = 0;
   uint32_t block_bytes = 0;
   uint32_t metadata_bytes = 0;        // per block
@@ -27,6 +34,13 @@ struct NamespaceInfo {
   std::array<uint8_t, 16> nguid{};  // zero: none
   std::array<uint8_t, 8> eui64{};   // zero: none
 };
+
+// Which command set a namespace speaks, by its list of descriptors (IdentifyKind::namespace_descriptors): nvm unless one
+// of them says otherwise. corruption: a descriptor that does not fit.
+Result<CommandSet> command_set_of(std::span<const std::byte> descriptors);
+// Adds what a zoned namespace says of its zones. corruption: zones of no blocks, or more than the namespace has.
+Status add_zones(NamespaceInfo& info, const IdentifyNamespace& data,
+                 const IdentifyZonedNamespace& zoned);
 
 // not_found for a namespace that is not active; corruption for data that makes no sense, naming the field.
 Result<NamespaceInfo> namespace_info(uint32_t nsid, const IdentifyController& controller,

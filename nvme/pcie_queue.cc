@@ -1,11 +1,16 @@
 // See pcie_queue.h.
 #include "nvme/pcie_queue.h"
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstring>
+
+#include "base/sync.h"
 
 namespace basalt::nvme {
 
@@ -149,6 +154,15 @@ unsigned PcieQueue::reap(std::span<Completion> out) noexcept {
   }
   if (count > 0) completion_.store(begin, head_);
   return count;
+}
+
+void PcieQueue::sleep(Duration limit) noexcept {
+  if (event_fd_ < 0) return sleep_for(std::min<Duration>(limit, std::chrono::microseconds(20)));
+  pollfd entry{event_fd_, POLLIN, 0};
+  const timespec span{limit.count() / 1'000'000'000, limit.count() % 1'000'000'000};
+  if (::ppoll(&entry, 1, &span, nullptr) <= 0) return;
+  uint64_t events;
+  [[maybe_unused]] const ssize_t taken = ::read(event_fd_, &events, sizeof events);
 }
 
 }  // namespace basalt::nvme

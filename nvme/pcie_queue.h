@@ -66,6 +66,7 @@ class PcieQueue final : public CommandQueue {
   StatusCode post(uint16_t slot, uint16_t cid, const Request& request) noexcept override;
   void ring() noexcept override;
   unsigned reap(std::span<Completion> out) noexcept override;
+  void sleep(Duration limit) noexcept override;
   int event_fd() const override { return event_fd_; }
 
  private:

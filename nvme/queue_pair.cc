@@ -1,9 +1,6 @@
 // See queue_pair.h.
 #include "nvme/queue_pair.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -34,6 +31,21 @@ bool is_repeatable(const Command& command) {
     case IoOpcode::dataset_management:
     case IoOpcode::verify: return true;
     default: return false;
+  }
+}
+
+// Whether what it wrote may be in the controller's cache when it has completed.
+bool may_stay_in_cache(const Command& command) {
+  switch (static_cast<IoOpcode>(command.opcode)) {
+    case IoOpcode::flush:
+    case IoOpcode::read:
+    case IoOpcode::compare:
+    case IoOpcode::verify:
+    case IoOpcode::reservation_report:
+    case IoOpcode::zone_management_receive: return false;
+    case IoOpcode::write:
+    case IoOpcode::write_zeroes: return (command.cdw12 & kForceUnitAccess) == 0;
+    default: return true;
   }
 }
 
@@ -95,6 +107,10 @@ bool QueuePair::post(Request& request) noexcept {
   if (queue_ == nullptr || epoch_ != link_.epoch.load(std::memory_order_relaxed)) return false;
   const uint16_t slot = free_.back();
   ids_[slot] = static_cast<uint16_t>(ids_[slot] + (1u << slot_bits_));
+  // Before the controller can see it: what completes from here on, it need not cover.
+  const bool flush =
+      link_.unflushed != nullptr && request.command.opcode == static_cast<uint8_t>(IoOpcode::flush);
+  const uint64_t flush_number = flush ? link_.unflushed->flush_begins() : 0;
   enter_memory(request);
   const StatusCode status = queue_->post(slot, ids_[slot], request);
   if (status != StatusCode::ok) {
@@ -107,6 +123,7 @@ bool QueuePair::post(Request& request) noexcept {
   in_use_[slot] = &request;
   request.due = Duration::zero();
   request.expired = false;
+  request.flush_number = flush_number;
   ++request.attempts;
   return true;
 }
@@ -162,13 +179,8 @@ void QueuePair::sleep(Duration timeout) noexcept {
   // Not for long: times are to be looked at, and a reset is told by the epoch.
   constexpr Duration kLongest = std::chrono::milliseconds(100);
   const Duration span = std::min(timeout, kLongest);
-  const int fd = event_fd();
-  if (fd < 0) return sleep_for(std::min<Duration>(span, std::chrono::microseconds(20)));
-  pollfd entry{fd, POLLIN, 0};
-  const timespec limit{span.count() / 1'000'000'000, span.count() % 1'000'000'000};
-  if (::ppoll(&entry, 1, &limit, nullptr) <= 0) return;
-  uint64_t events;
-  [[maybe_unused]] const ssize_t taken = ::read(fd, &events, sizeof events);
+  if (queue_ != nullptr) return queue_->sleep(span);
+  sleep_for(std::min<Duration>(span, std::chrono::milliseconds(1)));
 }
 
 // Whether a Request was given back.
@@ -184,6 +196,7 @@ bool QueuePair::complete(const Completion& completion) noexcept {
   const CompletionStatus status = completion.status();
   request.completion = completion;
   if (status.ok()) {
+    if (link_.unflushed != nullptr) note_kept(request);
     give_back(request, StatusCode::ok);
     return true;
   }
@@ -194,6 +207,15 @@ bool QueuePair::complete(const Completion& completion) noexcept {
   if (try_again(request, status)) return false;
   give_back(request, to_status_code(status));
   return true;
+}
+
+void QueuePair::note_kept(const Request& request) noexcept {
+  const Command& command = request.command;
+  if (request.flush_number != 0) {
+    link_.unflushed->flushed(command.nsid, request.flush_number);
+  } else if (may_stay_in_cache(command)) {
+    link_.unflushed->wrote(options_.id, command.nsid);
+  }
 }
 
 Request& QueuePair::take(uint16_t slot) noexcept {
@@ -251,6 +273,8 @@ void QueuePair::watch(Duration now) noexcept {
   for (List list = std::exchange(delayed_, {}); Request* request = list.pop();) {
     (request->due <= now ? waiting_ : delayed_).push(*request);
   }
+  // Of a controller that is down nobody expects an answer; what it has is sent again, and its time begins anew.
+  if (epoch_ != link_.epoch.load(std::memory_order_acquire)) return;
   for (size_t slot = 0; slot < in_use_.size(); ++slot) {
     Request* request = in_use_[slot];
     if (request == nullptr) continue;

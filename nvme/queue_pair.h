@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "mem/memory_map.h"
+#include "nvme/unflushed_writes.h"
 #include "wire/nvme/command.h"
 #include "wire/nvme/status.h"
 
@@ -55,6 +56,7 @@ struct Request {
   uint8_t attempts = 0;
   uint8_t memory_phase = 0;
   bool expired = false;
+  uint64_t flush_number = 0;
 };
 
 // The transport's half of a queue pair.
@@ -73,6 +75,8 @@ class CommandQueue {
   virtual void ring() noexcept = 0;
   // Takes completions off, as many as fit into `out`.
   virtual unsigned reap(std::span<Completion> out) noexcept = 0;
+  // Sleeps until there may be something to reap, or `limit` passes, or for no reason.
+  virtual void sleep(Duration limit) noexcept = 0;
   // Readable when there may be something to reap; -1: found by polling only.
   virtual int event_fd() const = 0;
 
@@ -88,6 +92,9 @@ class ControllerLink {
   // Changes when the controller goes down (odd) and when it is up again (even).
   std::atomic<uint32_t> epoch{0};
   static constexpr uint32_t kGone = ~uint32_t{0};  // down for good
+
+  // Where queues note what they have written; null: nobody asks.
+  UnflushedWrites* unflushed = nullptr;
 
   // A command has not been answered in time: has it aborted, or, if that was asked for before, resets the
   // controller. Returns at once.
@@ -163,6 +170,7 @@ class QueuePair {
   bool post(Request& request) noexcept;
   void post_waiting() noexcept;
   bool complete(const Completion& completion) noexcept;
+  void note_kept(const Request& request) noexcept;
   Request& take(uint16_t slot) noexcept;
   void enter_memory(Request& request) noexcept;
   void leave_memory(Request& request) noexcept;

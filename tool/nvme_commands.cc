@@ -1,7 +1,7 @@
 // basalt nvme …: finds controllers, moves them between drivers, and asks them about themselves.
 //
-// list, bind and unbind look at sysfs and disturb no controller. The others drive the controller alone, so that no
-// other process may have it open.
+// list, bind and unbind look at sysfs and disturb no controller; discover asks a network. The others drive the
+// controller alone, so that no other process may have it open if it is a PCI function.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -53,6 +53,22 @@ Result<int> list(const NvmeArguments& arguments) {
   }
   for (const auto& device : devices) std::printf("%s\n", device_text(device).c_str());
   if (devices.empty()) std::printf("no NVMe controllers\n");
+  return kDone;
+}
+
+Result<int> discover(const NvmeArguments& arguments) {
+  BASALT_TRY_ASSIGN(const auto context, Context::create());
+  BASALT_TRY_ASSIGN(const auto found, discover_nvme(*context, arguments.place));
+  Json all = Json::array();
+  for (const nvme::DiscoveredSubsystem& subsystem : found) {
+    if (arguments.json) {
+      all.push_back(subsystem_json(subsystem));
+    } else {
+      std::printf("%s\n", subsystem_text(subsystem).c_str());
+    }
+  }
+  if (arguments.json) print({{"records", all}});
+  if (found.empty() && !arguments.json) std::printf("no subsystems\n");
   return kDone;
 }
 
@@ -258,10 +274,14 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   const auto takes_json = [&](CLI::App* command) {
     command->add_flag("--json", arguments->json, "for scripts");
   };
-  constexpr const char* kController = "nvme:pci:ADDRESS or nvme:vfio-user:SOCKET";
+  constexpr const char* kController =
+      "nvme:pci:ADDRESS, nvme:vfio-user:SOCKET or nvme:tcp:HOST:PORT/NQN";
   takes_json(add("list", "controllers, their drivers, and who uses their disks", list));
   takes_address(add("bind", "take a controller from the kernel, for nvme:pci:", bind));
   takes_address(add("unbind", "give a controller back to the kernel", unbind));
+  takes_json(
+      takes_controller(add("discover", "what an NVMe/TCP discovery controller knows of", discover),
+                       "HOST[:PORT] (default port: 8009), keys as of nvme:tcp: behind it"));
   takes_json(takes_controller(
       add("identify", "what a controller, or with /NAMESPACE a namespace, says of itself",
           identify),
@@ -272,7 +292,7 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   takes_controller(add("reset", "reset a controller", reset), kController);
   CLI::App* formatting =
       takes_controller(add("format", "erase a namespace, and change its block size", format),
-                       "nvme:pci:ADDRESS/NAMESPACE or nvme:vfio-user:SOCKET/NAMESPACE");
+                       "a controller as above, with /NAMESPACE behind it");
   formatting->add_flag("--force", arguments->force, "really");
   CLI::Option* size = add_size_option(*formatting, "--block-size", arguments->block_bytes,
                                       "bytes (default: as it is)");

@@ -235,4 +235,48 @@ std::string device_text(const nvme::PciDevice& device) {
   return line;
 }
 
+namespace {
+
+const char* transport_name(nvme::TransportType type) {
+  switch (type) {
+    case nvme::TransportType::rdma: return "rdma";
+    case nvme::TransportType::fibre_channel: return "fc";
+    case nvme::TransportType::tcp: return "tcp";
+    case nvme::TransportType::loop: return "loop";
+  }
+  return "unrecognized";
+}
+
+const char* subsystem_type_name(nvme::SubsystemType type) {
+  switch (type) {
+    case nvme::SubsystemType::referral: return "discovery subsystem referral";
+    case nvme::SubsystemType::nvm: return "nvme subsystem";
+    case nvme::SubsystemType::current_discovery: return "current discovery subsystem";
+  }
+  return "unrecognized";
+}
+
+}  // namespace
+
+Json subsystem_json(const nvme::DiscoveredSubsystem& subsystem) {
+  return {{"trtype", transport_name(subsystem.transport)},
+          {"subtype", subsystem_type_name(subsystem.type)},
+          {"treq", subsystem.tls_required ? "required" : "not required"},
+          {"portid", subsystem.port_id},
+          {"trsvcid", subsystem.service},
+          {"subnqn", subsystem.nqn},
+          {"traddr", subsystem.address}};
+}
+
+std::string subsystem_text(const nvme::DiscoveredSubsystem& subsystem) {
+  if (subsystem.transport == nvme::TransportType::tcp &&
+      subsystem.type == nvme::SubsystemType::nvm) {
+    const nvme::TcpAddress address{subsystem.address, subsystem.service};
+    return "nvme:tcp:" + address.to_string() + "/" + subsystem.nqn +
+           (subsystem.tls_required ? "  (TLS required)" : "");
+  }
+  return std::string(transport_name(subsystem.transport)) + " " + subsystem.address + " " +
+         subsystem.service + "  " + subsystem_type_name(subsystem.type) + " " + subsystem.nqn;
+}
+
 }  // namespace basalt::tool

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nvme/pci_devices.h"
+#include "nvme/tcp/discovery.h"
 #include "wire/nvme/identify.h"
 #include "wire/nvme/log_page.h"
 
@@ -32,5 +33,9 @@ nlohmann::ordered_json as_json(const NvmeFields& fields);
 nlohmann::ordered_json device_json(const nvme::PciDevice& device);
 // A line for people: "0000:00:04.0 1b36:0010 vfio-pci, IOMMU group 3".
 std::string device_text(const nvme::PciDevice& device);
+
+nlohmann::ordered_json subsystem_json(const nvme::DiscoveredSubsystem& subsystem);
+// A line for people; for what can be opened over TCP, what to open: "nvme:tcp:10.0.0.1:4420/nqn.2014-08.org.example:disk".
+std::string subsystem_text(const nvme::DiscoveredSubsystem& subsystem);
 
 }  // namespace basalt::tool

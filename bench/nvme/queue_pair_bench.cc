@@ -70,9 +70,9 @@ void benchmark_reads(benchmark::State& state) {
     function = std::make_unique<model::ModelFunction>(model);
   }
   if (!function) return state.SkipWithError(function.error().to_string().c_str());
-  auto opened = Controller::open(
-      {context->memory(), context->clock(), context->log(), context->executor()},
-      std::move(*function), {.queue_depth = depth, .queue_pairs = 1, .interrupts = false});
+  auto opened =
+      Controller::open({context->memory(), context->clock(), context->log()}, std::move(*function),
+                       {.queue_depth = depth, .queue_pairs = 1, .interrupts = false});
   if (!opened) return state.SkipWithError(opened.error().to_string().c_str());
   auto pair = std::move(*(*opened)->open_queue_pair());
   uint64_t count = 0;

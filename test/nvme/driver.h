@@ -16,6 +16,7 @@
 #include "mem/arena.h"
 #include "nvme/commands.h"
 #include "nvme/controller.h"
+#include "nvme/kept_log.h"
 #include "nvme/model/controller_model.h"
 #include "nvme/model/model_function.h"
 #include "nvme/served_model.h"
@@ -23,23 +24,6 @@
 #include "nvme/waited.h"
 
 namespace basalt::nvme {
-
-// Keeps what is logged.
-class KeptLog final : public LogSink {
- public:
-  void log(LogLevel, std::string_view, std::string_view line) override {
-    const MutexLock lock(mutex_);
-    text_.append(line).append("\n");
-  }
-  std::string text() const {
-    const MutexLock lock(mutex_);
-    return text_;
-  }
-
- private:
-  mutable Mutex mutex_;
-  std::string text_;
-};
 
 class Driver {
  public:

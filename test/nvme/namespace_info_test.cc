@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "nvme/commands.h"
 
 namespace basalt::nvme {
@@ -87,6 +89,45 @@ TEST(FormatCommand, HighFormatsStayOutOfOtherFields) {
   EXPECT_EQ(format_command(1, 1).cdw10, 0x1u);
   EXPECT_EQ(format_command(1, 15, SecureErase::cryptographic).cdw10, 0x40fu);
   EXPECT_EQ(format_command(1, 63, SecureErase::user_data).cdw10, 0x320fu);
+}
+
+std::vector<std::byte> descriptors(std::initializer_list<int> bytes) {
+  std::vector<std::byte> list(64);
+  size_t at = 0;
+  for (const int byte : bytes) list[at++] = static_cast<std::byte>(byte);
+  return list;
+}
+
+TEST(NamespaceInfo, FindsTheCommandSetAmongTheDescriptors) {
+  EXPECT_EQ(command_set_of({}).value(), CommandSet::nvm);
+  EXPECT_EQ(command_set_of(descriptors({})).value(), CommandSet::nvm);
+  EXPECT_EQ(command_set_of(descriptors({4, 1, 0, 0, 2})).value(), CommandSet::zoned);
+  EXPECT_EQ(
+      command_set_of(descriptors({1, 8, 0, 0, 4, 1, 0, 0, 2, 2, 2, 2, 4, 1, 0, 0, 2})).value(),
+      CommandSet::zoned);
+  const auto empty = command_set_of(descriptors({4, 0, 0, 0, 2}));
+  ASSERT_FALSE(empty);
+  EXPECT_EQ(empty.error().code(), StatusCode::corruption);
+  EXPECT_FALSE(command_set_of(descriptors({1, 61})));
+}
+
+TEST(NamespaceInfo, KnowsItsZones) {
+  IdentifyNamespace data = plain();
+  NamespaceInfo info = *namespace_info(3, {}, data);
+  IdentifyZonedNamespace zoned{};
+  zoned.formats[0].zone_blocks = 100;
+  zoned.max_active = 13;
+  zoned.max_open = kNoZoneLimit;
+  ASSERT_TRUE(add_zones(info, data, zoned).ok());
+  EXPECT_EQ(info.zone_blocks, 100u);
+  EXPECT_EQ(info.max_active_zones, 14u);
+  EXPECT_EQ(info.max_open_zones, 0u);
+  for (const uint64_t blocks : {uint64_t{0}, uint64_t{1001}, ~uint64_t{0}}) {
+    zoned.formats[0].zone_blocks = blocks;
+    const Status status = add_zones(info, data, zoned);
+    EXPECT_EQ(status.code(), StatusCode::corruption);
+    EXPECT_NE(status.to_string().find("namespace 3"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace basalt::nvme {
 
 inline HostServices host(Context& context) {
-  return {context.memory(), context.clock(), context.log(), context.executor()};
+  return {context.memory(), context.clock(), context.log()};
 }
 
 struct Waited {

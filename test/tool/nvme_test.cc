@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nvme/served_controller.h"
+#include "nvme/tcp_target.h"
 #include "test/tool/tool_fixture.h"
 
 namespace basalt::test {
@@ -86,7 +87,7 @@ TEST_F(NvmeCommandTest, ResetAndErrorLogAnswer) {
 TEST_F(NvmeCommandTest, WhatIsNoControllerIsRefused) {
   const Outcome outcome = basalt({"nvme", "identify", "sda"});
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("expected nvme:pci:ADDRESS or nvme:vfio-user:SOCKET"),
+  EXPECT_NE(outcome.err.find("expected nvme:pci:ADDRESS, nvme:vfio-user:SOCKET or nvme:tcp:"),
             std::string::npos)
       << outcome.err;
   EXPECT_EQ(basalt({"nvme", "bind", "nvme0"}).status, 1);
@@ -107,6 +108,30 @@ TEST_F(NvmeCommandTest, AStoreLivesOnANamespace) {
     EXPECT_EQ(must({"cat", store, "/file"}), bytes);
     must({"check", store});
   }
+}
+
+TEST_F(NvmeCommandTest, ATargetIsDiscoveredAndHoldsAStore) {
+  nvme::TcpTarget target;
+  const std::string place = "nvme:tcp:" + target.address() + "/nqn.2014-08.org.example:disk";
+  const json found = must_json({"nvme", "discover", "--json", target.address()});
+  ASSERT_EQ(found["records"].size(), 2u);
+  EXPECT_EQ(found["records"][1]["trtype"], "tcp");
+  EXPECT_EQ(found["records"][1]["subnqn"], "nqn.2014-08.org.example:disk");
+  EXPECT_NE(must({"nvme", "discover", target.address()}).find(place + "\n"), std::string::npos);
+  EXPECT_EQ(must_json({"nvme", "identify", "--json", place})["sn"], "TCP1");
+  const std::string bytes(300'000, 'b');
+  const std::string store = place + "/1?data_digest";
+  must({"mkfs", store});
+  must({"put", store, "-", "/file"}, bytes);
+  EXPECT_EQ(must({"cat", place + "/1?discover&header_digest", "/file"}), bytes);
+  must({"check", store});
+  const Outcome missing =
+      basalt({"ls", "nvme:tcp:" + target.address() + "/nqn.2014-08.org.example:none/1?discover"});
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_NE(
+      missing.err.find("there are: nqn.2014-08.org.example:other, nqn.2014-08.org.example:disk"),
+      std::string::npos)
+      << missing.err;
 }
 
 }  // namespace

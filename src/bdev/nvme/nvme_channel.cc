@@ -13,6 +13,7 @@ static_assert(sizeof(nvme::DatasetRange) == NvmeChannel::kRangeBytes);
 NvmeChannel::NvmeChannel(NvmeDevice& device, std::unique_ptr<nvme::QueuePair> pair,
                          std::unique_ptr<Arena> ranges)
     : NativeChannel(device),
+      device_(device),
       nsid_(device.nsid()),
       ranges_(std::move(ranges)),
       pair_(std::move(pair)),
@@ -67,6 +68,9 @@ void NvmeChannel::done(nvme::Request& request) noexcept {
   auto& slot = *static_cast<Slot*>(request.user);
   NvmeChannel& channel = *slot.channel;
   Io& io = *slot.io;
+  if (request.status != StatusCode::ok && request.status != StatusCode::miscompare) {
+    channel.device_.report_failure(request);
+  }
   slot.next = std::exchange(channel.free_, &slot);
   channel.complete(io, request.status);
 }

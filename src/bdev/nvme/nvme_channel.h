@@ -43,6 +43,7 @@ class NvmeChannel final : public NativeChannel<NvmeChannel> {
   nvme::Command translate(const Io& io, Slot& slot) const noexcept;
   static void done(nvme::Request& request) noexcept;
 
+  NvmeDevice& device_;
   const uint32_t nsid_;
   const std::unique_ptr<Arena> ranges_;
   const std::unique_ptr<nvme::QueuePair> pair_;

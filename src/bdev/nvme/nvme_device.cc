@@ -7,6 +7,7 @@
 #include "base/try.h"
 #include "bdev/nvme/nvme_channel.h"
 #include "nvme/commands.h"
+#include "nvme/describe_io.h"
 
 namespace basalt {
 
@@ -45,6 +46,13 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
     return error(StatusCode::not_found, uri + ": no namespace " + std::to_string(nsid) +
                                             "; there are: " + (there.empty() ? "none" : there));
   }
+  if (found->command_set != nvme::CommandSet::nvm) {
+    return error(StatusCode::unsupported,
+                 uri + ": namespace " + std::to_string(nsid) +
+                     (found->command_set == nvme::CommandSet::zoned
+                          ? " is zoned: its blocks cannot be written in any order"
+                          : " has a command set without blocks"));
+  }
   if (found->metadata_bytes != 0) {
     return error(StatusCode::unsupported, uri + ": namespace " + std::to_string(nsid) + " has " +
                                               std::to_string(found->metadata_bytes) +
@@ -61,9 +69,10 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
   info.atomic_write_blocks = atomic_blocks(*found);
   info.max_transfer_blocks =
       static_cast<uint32_t>(controller.max_transfer_bytes() / found->block_bytes);
-  info.max_iovecs = 1;  // what more pieces would need for PRPs is not the common case
-  info.memory_alignment = 4;
-  info.needs_registered_memory = true;
+  const nvme::TransportTraits traits = controller.traits();
+  info.max_iovecs = traits.max_pieces;
+  info.memory_alignment = traits.registered_memory ? 4 : 1;
+  info.needs_registered_memory = traits.registered_memory;
   info.optimal_io_blocks = found->optimal_io_blocks;
   info.native = {Op::read, Op::write, Op::flush};
   if ((commands & nvme::kSupportsWriteZeroes) != 0)
@@ -73,12 +82,28 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
   if ((commands & nvme::kSupportsCompare) != 0) info.native = info.native | OpSet{Op::compare};
   // Its time, an abort, and a reset that takes every attempt.
   info.completion_bound = std::chrono::minutes(3);
+  if (traits.reconnects) info.completion_bound += controller.options().reconnect_timeout;
   NativeLimits limits = NativeLimits::from(info);
   limits.fua = true;
   limits.max_write_zeroes_blocks = nvme::kMaxBlocksPerCommand;
   limits.max_discard_blocks = UINT32_MAX;
   return std::unique_ptr<Device>(
       new NvmeDevice(context, std::move(info), limits, std::move(lease), nsid));
+}
+
+void NvmeDevice::report_failure(const nvme::Request& request) noexcept {
+  constexpr Duration kInterval = std::chrono::seconds(1);
+  const Duration now = context().clock().now();
+  int64_t due = next_report_.load(std::memory_order_relaxed);
+  if (now.count() < due || !next_report_.compare_exchange_strong(due, (now + kInterval).count())) {
+    unreported_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  std::string line = info().uri + ": " + nvme::describe_io(request);
+  if (const uint64_t others = unreported_.exchange(0); others > 0) {
+    line += " (and " + std::to_string(others) + " others not said)";
+  }
+  context().log().log(LogLevel::error, "nvme", line);
 }
 
 Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel() {

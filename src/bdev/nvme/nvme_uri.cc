@@ -1,10 +1,14 @@
 #include "bdev/nvme/nvme_uri.h"
 
 #include <charconv>
+#include <fstream>
+#include <optional>
 
 #include "base/try.h"
 #include "bdev/nvme/nvme_device.h"
 #include "bdev/scheme_table.h"
+#include "nvme/tcp/discovery.h"
+#include "nvme/tcp/tcp_transport.h"
 #include "nvme/vfio/vfio_function.h"
 #include "nvme/vfio_user/vfio_user_function.h"
 
@@ -13,63 +17,167 @@ namespace basalt {
 namespace {
 
 constexpr std::string_view kScheme = "nvme";
-constexpr std::string_view kPci = "pci:", kVfioUser = "vfio-user:";
+constexpr std::string_view kPci = "pci:", kVfioUser = "vfio-user:", kTcp = "tcp:";
 
+enum class Named : uint8_t { device, controller };
+
+// What a URI says of a controller and how to reach it.
 struct Place {
-  std::string function;  // with its kind in front
-  uint32_t nsid = 0;
+  std::string controller;  // with its kind in front, as "pci:0000:01:00.0"
+  uint32_t nsid = 0;       // 0: none was named
+  nvme::ControllerOptions options;
+  std::string settings;  // the keys that all who share the controller must agree on, as text
+  // Of tcp: alone.
+  nvme::TcpOptions tcp;
+  bool discover = false;
 };
 
-// The number behind the last slash, if there is one; 0: there is none.
-uint32_t trailing_number(std::string_view text) {
+// Takes the number behind the last slash off, if there is one; 0: there is none.
+uint32_t take_trailing_number(std::string_view& text) {
   const size_t slash = text.rfind('/');
   if (slash == std::string_view::npos) return 0;
   const char* const end = text.data() + text.size();
   uint32_t number = 0;
   const auto [stopped, failed] = std::from_chars(text.data() + slash + 1, end, number);
-  return failed == std::errc() && stopped == end ? number : 0;
-}
-
-Result<Place> parse_place(const Uri& uri) {
-  const std::string_view text = uri.argument;
-  const uint32_t nsid = trailing_number(text);
-  const bool is_kind = text.starts_with(kPci) || text.starts_with(kVfioUser);
-  if (is_kind && nsid != 0 && nsid != nvme::kAllNamespaces) {
-    return Place{std::string(text.substr(0, text.rfind('/'))), nsid};
+  if (failed != std::errc() || stopped != end || number == 0 || number == nvme::kAllNamespaces) {
+    return 0;
   }
-  return error(StatusCode::invalid_argument,
-               uri.to_string() + ": expected nvme:pci:ADDRESS/NAMESPACE or " +
-                   "nvme:vfio-user:SOCKET/NAMESPACE, as nvme:pci:0000:01:00.0/1");
+  text = text.substr(0, slash);
+  return number;
 }
 
-Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, std::string_view function,
-                                                   const SharedControllers::Settings& settings) {
+tl::unexpected<Status> no_place(const Uri& uri, Named named) {
+  const std::string tail = named == Named::device ? "/NAMESPACE" : "";
+  return error(StatusCode::invalid_argument,
+               uri.to_string() + ": expected nvme:pci:ADDRESS" + tail + ", nvme:vfio-user:SOCKET" +
+                   tail + " or nvme:tcp:HOST:PORT/NQN" + tail + ", as nvme:pci:0000:01:00.0" +
+                   (named == Named::device ? "/1" : ", with /NAMESPACE behind it or not"));
+}
+
+// "HOST[:PORT]/NQN".
+Status parse_target(const Uri& uri, std::string_view text, Place& place) {
+  const size_t slash = text.find('/');
+  if (slash == std::string_view::npos) {
+    return no_place(uri, Named::device).value();
+  }
+  auto address = nvme::TcpAddress::parse(text.substr(0, slash),
+                                         place.discover ? nvme::kDiscoveryPort : nvme::kIoPort);
+  if (!address) return address.error().with_context(uri.to_string());
+  place.tcp.addresses = {*address};
+  place.tcp.subsystem_nqn = text.substr(slash + 1);
+  return nvme::check_nqn(place.tcp.subsystem_nqn).with_context(uri.to_string());
+}
+
+// A secret from the file that `key` names: URIs are shown and logged.
+Status take_secret(UriOptions& keys, std::string_view key,
+                   std::optional<nvme::auth::Secret>& secret) {
+  const std::string path = keys.take_text(key, "");
+  if (path.empty()) return {};
+  std::ifstream file(path);
+  std::string text;
+  if (!(file >> text)) return keys.complain(key, "there is nothing to read").value();
+  auto parsed = nvme::auth::Secret::parse(text);
+  if (!parsed) return keys.complain(key, parsed.error().message()).value();
+  secret = std::move(*parsed);
+  return {};
+}
+
+Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
+  nvme::TcpOptions& tcp = place.tcp;
+  const auto seconds = [](uint64_t count) { return std::chrono::seconds(count); };
+  BASALT_TRY_ASSIGN(tcp.header_digest, keys.take_bool("header_digest", false));
+  BASALT_TRY_ASSIGN(tcp.data_digest, keys.take_bool("data_digest", false));
+  BASALT_TRY_ASSIGN(const uint64_t keep_alive, keys.take_number("keep_alive", 10, 1, 86400));
+  tcp.keep_alive = seconds(keep_alive);
+  BASALT_TRY_ASSIGN(const uint64_t reconnect, keys.take_number("reconnect", 60, 0, 86400));
+  place.options.reconnect_timeout = seconds(reconnect);
+  BASALT_TRY_ASSIGN(tcp.write_cache_survives, keys.take_bool("write_cache_survives", false));
+  BASALT_TRY_ASSIGN(place.discover, keys.take_bool("discover", false));
+  BASALT_TRY_ASSIGN(tcp.host, nvme::HostIdentity::of_this_host());
+  if (const std::string nqn = keys.take_text("hostnqn", ""); !nqn.empty()) tcp.host.nqn = nqn;
+  if (const std::string id = keys.take_text("hostid", ""); !id.empty()) {
+    auto parsed = nvme::parse_uuid(id);
+    if (!parsed) return keys.complain("hostid", parsed.error().message()).value();
+    tcp.host.id = *parsed;
+  }
+  BASALT_TRY(take_secret(keys, "dhchap_secret_file", tcp.credentials.host));
+  BASALT_TRY(take_secret(keys, "dhchap_ctrl_secret_file", tcp.credentials.controller));
+  for (const char* key :
+       {"header_digest", "data_digest", "keep_alive", "reconnect", "write_cache_survives",
+        "discover", "hostnqn", "hostid", "dhchap_secret_file", "dhchap_ctrl_secret_file"}) {
+    if (const std::string* value = uri.find(key); value != nullptr) {
+      place.settings += std::string("&") + key + (value->empty() ? "" : "=" + *value);
+    }
+  }
+  return {};
+}
+
+Result<Place> parse_place(const Uri& uri, Named named) {
+  std::string_view text = uri.argument;
+  Place place;
+  place.nsid = take_trailing_number(text);
+  const bool tcp = text.starts_with(kTcp);
+  if ((!tcp && !text.starts_with(kPci) && !text.starts_with(kVfioUser)) ||
+      (named == Named::device && place.nsid == 0)) {
+    return no_place(uri, named);
+  }
+  place.controller = text;
+  UriOptions keys(uri);
+  BASALT_TRY_ASSIGN(const uint64_t depth,
+                    keys.take_number("depth", place.options.queue_depth, 1, 1023));
+  place.options.queue_depth = static_cast<uint16_t>(depth);
+  BASALT_TRY_ASSIGN(place.options.interrupts, keys.take_bool("interrupts", true));
+  place.settings =
+      "depth=" + std::to_string(depth) + "&interrupts=" + (place.options.interrupts ? "on" : "off");
+  if (tcp) BASALT_TRY(take_tcp_keys(uri, keys, place));
+  BASALT_TRY(keys.finish());
+  if (tcp) BASALT_TRY(parse_target(uri, text.substr(kTcp.size()), place));
+  return place;
+}
+
+nvme::HostServices services(Context& context) {
+  return {context.memory(), context.clock(), context.log()};
+}
+
+// Asks the discovery controller at the place's address where the subsystem is.
+Status find_target(Context& context, nvme::TcpOptions& tcp) {
+  nvme::TcpOptions discovery = tcp;
+  discovery.subsystem_nqn = nvme::kDiscoveryNqn;
+  BASALT_TRY_ASSIGN(auto transport, nvme::TcpTransport::create(std::move(discovery)));
+  BASALT_TRY_ASSIGN(const auto controller,
+                    nvme::Controller::open(services(context), std::move(transport)));
+  BASALT_TRY_ASSIGN(const auto found, nvme::read_discovery_log(*controller));
+  BASALT_TRY_ASSIGN(tcp.addresses, nvme::addresses_of(tcp.subsystem_nqn, found));
+  return {};
+}
+
+Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, const Place& place) {
+  if (place.controller.starts_with(kTcp)) {
+    nvme::TcpOptions tcp = place.tcp;
+    if (place.discover) {
+      if (Status status = find_target(context, tcp); !status.ok()) {
+        return error(status.with_context("discovery"));
+      }
+    }
+    BASALT_TRY_ASSIGN(std::unique_ptr<nvme::Transport> transport,
+                      nvme::TcpTransport::create(std::move(tcp)));
+    return nvme::Controller::open(services(context), std::move(transport), place.options);
+  }
+  const std::string_view text = place.controller;
   Result<std::unique_ptr<nvme::PciFunction>> opened =
-      function.starts_with(kPci) ? nvme::VfioFunction::open(function.substr(kPci.size()))
-                                 : nvme::VfioUserFunction::open(function.substr(kVfioUser.size()));
+      text.starts_with(kPci) ? nvme::VfioFunction::open(text.substr(kPci.size()))
+                             : nvme::VfioUserFunction::open(text.substr(kVfioUser.size()));
   if (!opened) return error(std::move(opened.error()));
-  nvme::ControllerOptions options;
-  options.queue_depth = settings.queue_depth;
-  options.interrupts = settings.interrupts;
-  return nvme::Controller::open(
-      {context.memory(), context.clock(), context.log(), context.executor()}, std::move(*opened),
-      options);
+  return nvme::Controller::open(services(context), std::move(*opened), place.options);
 }
 
 Result<std::unique_ptr<Device>> open_nvme(Context& context, const Uri& uri,
                                           const DeviceOpenOptions& options) {
-  BASALT_TRY_ASSIGN(const Place place, parse_place(uri));
-  UriOptions keys(uri);
-  SharedControllers::Settings settings;
-  BASALT_TRY_ASSIGN(const uint64_t depth,
-                    keys.take_number("depth", nvme::ControllerOptions().queue_depth, 1, 1023));
-  settings.queue_depth = static_cast<uint16_t>(depth);
-  BASALT_TRY_ASSIGN(settings.interrupts, keys.take_bool("interrupts", true));
-  BASALT_TRY(keys.finish());
+  BASALT_TRY_ASSIGN(const Place place, parse_place(uri, Named::device));
   const auto controllers =
       std::static_pointer_cast<SharedControllers>(context.schemes().state(kScheme));
-  auto lease = controllers->lease(place.function, place.nsid, options.mode, settings,
-                                  [&] { return bring_up(context, place.function, settings); });
+  auto lease = controllers->lease(place.controller, place.nsid, options.mode, place.settings,
+                                  [&] { return bring_up(context, place); });
   if (!lease) return error(lease.error().with_context(uri.to_string()));
   return NvmeDevice::create(context, uri.to_string(), std::move(*lease), place.nsid, options.mode);
 }
@@ -77,20 +185,29 @@ Result<std::unique_ptr<Device>> open_nvme(Context& context, const Uri& uri,
 }  // namespace
 
 Result<NvmeController> open_nvme_controller(Context& context, std::string_view text) {
-  std::string_view function = text;
-  if (function.starts_with("nvme:")) function.remove_prefix(5);
-  if (!function.starts_with(kPci) && !function.starts_with(kVfioUser)) {
-    return error(StatusCode::invalid_argument,
-                 std::string(text) + ": expected nvme:pci:ADDRESS or nvme:vfio-user:SOCKET, with " +
-                     "/NAMESPACE behind it or not, as nvme:pci:0000:01:00.0");
-  }
-  NvmeController opened;
-  opened.nsid = trailing_number(function);
-  if (opened.nsid != 0) function = function.substr(0, function.rfind('/'));
-  auto controller = bring_up(context, function, {nvme::ControllerOptions().queue_depth, true});
+  const std::string whole = (text.starts_with("nvme:") ? "" : "nvme:") + std::string(text);
+  BASALT_TRY_ASSIGN(const Uri uri, parse_uri(whole));
+  BASALT_TRY_ASSIGN(const Place place, parse_place(uri, Named::controller));
+  auto controller = bring_up(context, place);
   if (!controller) return error(controller.error().with_context(std::string(text)));
-  opened.controller = std::move(*controller);
-  return opened;
+  return NvmeController{std::move(*controller), place.nsid};
+}
+
+Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,
+                                                             std::string_view text) {
+  constexpr std::string_view kWhole = "nvme:tcp:";
+  std::string whole(text);
+  if (whole.starts_with(kTcp)) whole = "nvme:" + whole;
+  if (!whole.starts_with(kWhole)) whole = std::string(kWhole) + whole;
+  BASALT_TRY_ASSIGN(Uri uri, parse_uri(whole));
+  if (uri.argument.find('/') == std::string::npos) {
+    uri.argument += "/" + std::string(nvme::kDiscoveryNqn);
+  }
+  uri.set("discover", "on");  // for its port; the address itself is what is asked
+  BASALT_TRY_ASSIGN(Place place, parse_place(uri, Named::controller));
+  place.discover = false;
+  BASALT_TRY_ASSIGN(const auto controller, bring_up(context, place));
+  return nvme::read_discovery_log(*controller);
 }
 
 void register_nvme_scheme(Context& context) {

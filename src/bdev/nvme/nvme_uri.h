@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "nvme/controller.h"
+#include "nvme/tcp/discovery.h"
 
 namespace basalt {
 
@@ -17,8 +19,12 @@ struct NvmeController {
   uint32_t nsid = 0;  // the namespace the text named; 0: none
 };
 
-// `text` is "nvme:pci:0000:01:00.0", "nvme:vfio-user:/run/nvme.sock", or either with "/1" behind it; "nvme:" may be
-// left out. Errors: invalid_argument, and those of opening the function and of bringing the controller up.
+// `text` is a device's URI, with or without the namespace ("nvme:pci:0000:01:00.0"); "nvme:" may be left out. Errors:
+// invalid_argument, and those of reaching the controller and of bringing it up.
 Result<NvmeController> open_nvme_controller(Context& context, std::string_view text);
+
+// What the discovery controller at `text` ("10.0.0.1", "nvme:tcp:10.0.0.1:8009?data_digest") knows of.
+Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,
+                                                             std::string_view text);
 
 }  // namespace basalt

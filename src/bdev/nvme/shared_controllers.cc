@@ -21,7 +21,7 @@ nvme::Controller& SharedControllers::Lease::controller() const { return *entry_-
 
 Result<SharedControllers::Lease> SharedControllers::lease(const std::string& function,
                                                           uint32_t nsid, OpenMode mode,
-                                                          const Settings& settings,
+                                                          const std::string& settings,
                                                           const BringUp& bring_up) {
   std::shared_ptr<Entry> entry;
   {
@@ -36,9 +36,7 @@ Result<SharedControllers::Lease> SharedControllers::lease(const std::string& fun
     entry->settings = settings;
   } else if (settings != entry->settings) {
     return error(StatusCode::invalid_argument,
-                 "another namespace of this controller is open with depth=" +
-                     std::to_string(entry->settings.queue_depth) +
-                     "&interrupts=" + (entry->settings.interrupts ? "on" : "off") +
+                 "another namespace of this controller is open with " + entry->settings +
                      "; give the same, or close it first");
   }
   const bool writes = mode != OpenMode::read_only;

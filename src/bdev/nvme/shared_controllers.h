@@ -23,12 +23,6 @@ class SharedControllers {
   struct Entry;
 
  public:
-  // What a URI says of the controller, the same for all devices of one.
-  struct Settings {
-    uint16_t queue_depth = 0;
-    bool interrupts = true;
-    friend bool operator==(const Settings&, const Settings&) = default;
-  };
   using BringUp = std::function<Result<std::unique_ptr<nvme::Controller>>()>;
 
   // A controller that is up, and one of its namespaces, for as long as this lives.
@@ -47,17 +41,18 @@ class SharedControllers {
   };
 
   // `function` names the way to the controller, as "pci:0000:01:00.0".
+  // `settings` is what its URI says of the controller, the same for all devices of one.
   // Errors: those of bring_up; busy (the namespace is open); invalid_argument (the controller is open with
   // other settings).
   Result<Lease> lease(const std::string& function, uint32_t nsid, OpenMode mode,
-                      const Settings& settings, const BringUp& bring_up);
+                      const std::string& settings, const BringUp& bring_up);
 
  private:
   static constexpr int kWriter = -1;
   struct Entry {
     Mutex mutex;  // protects all below; held while the controller comes up or goes
     std::unique_ptr<nvme::Controller> controller;  // null: nobody has it open
-    Settings settings;
+    std::string settings;
     std::map<uint32_t, int> open;  // nsid → how many read it, or kWriter
   };
 

@@ -48,6 +48,7 @@ enum class LogPage : uint8_t {
   changed_namespaces = 0x04,
   commands_supported = 0x05,
   asymmetric_access = 0x0c,
+  discovery = 0x70,
 };
 
 struct IdentifyController {
@@ -102,7 +103,14 @@ struct IdentifyController {
   le32 max_allowed_namespaces;
   uint8_t reserved544[224];
   char subsystem_nqn[256];  // UTF-8, ends with a zero byte
-  uint8_t reserved1024[1024];
+  uint8_t reserved1024[768];
+  le32 io_capsule_units;           // IOCCSZ: of 16 B, command and data; fabrics, like the next four
+  le32 io_response_units;          // IORCSZ
+  le16 in_capsule_data_offset;     // ICDOFF, in 16 B, from the command's end
+  uint8_t fabrics_attributes;      // FCATT
+  uint8_t max_sgl_descriptors;     // MSDBD; 0: no limit
+  le16 optional_fabrics_commands;  // OFCS
+  uint8_t reserved1806[242];
   uint8_t power_state_descriptors[1024];
   uint8_t vendor[1024];
 };
@@ -117,7 +125,9 @@ static_assert(offsetof(IdentifyController, max_transfer_shift) == 77 &&
               offsetof(IdentifyController, namespace_count) == 516 &&
               offsetof(IdentifyController, volatile_write_cache) == 525 &&
               offsetof(IdentifyController, sgl_support) == 536 &&
-              offsetof(IdentifyController, subsystem_nqn) == 768);
+              offsetof(IdentifyController, subsystem_nqn) == 768 &&
+              offsetof(IdentifyController, io_capsule_units) == 1792 &&
+              offsetof(IdentifyController, power_state_descriptors) == 2048);
 
 // OACS.
 inline constexpr uint16_t kSupportsFormat = 1 << 1, kSupportsFirmware = 1 << 2,

@@ -25,11 +25,12 @@ enum class StatusType : uint8_t {
 inline constexpr CompletionStatus kInvalidOpcode{0, 0x01}, kInvalidField{0, 0x02},
     kIdConflict{0, 0x03}, kDataTransferError{0, 0x04}, kPowerLoss{0, 0x05}, kInternalError{0, 0x06},
     kAbortRequested{0, 0x07}, kAbortSubmissionQueueDeleted{0, 0x08}, kInvalidNamespace{0, 0x0b},
-    kNamespaceNotReady{0, 0x82}, kLbaOutOfRange{0, 0x80}, kCapacityExceeded{0, 0x81},
-    kInvalidQueueId{1, 0x01}, kInvalidQueueSize{1, 0x02}, kCompletionQueueInvalid{1, 0x00},
-    kAbortLimitExceeded{1, 0x03}, kAsyncEventLimitExceeded{1, 0x05},
-    kInvalidInterruptVector{1, 0x08}, kInvalidLogPage{1, 0x09}, kFeatureNotChangeable{1, 0x0e},
-    kWriteFault{2, 0x80}, kUnrecoveredReadError{2, 0x81}, kCompareFailure{2, 0x85};
+    kCommandSequenceError{0, 0x0c}, kNamespaceNotReady{0, 0x82}, kLbaOutOfRange{0, 0x80},
+    kCapacityExceeded{0, 0x81}, kInvalidQueueId{1, 0x01}, kInvalidQueueSize{1, 0x02},
+    kCompletionQueueInvalid{1, 0x00}, kAbortLimitExceeded{1, 0x03},
+    kAsyncEventLimitExceeded{1, 0x05}, kInvalidInterruptVector{1, 0x08}, kInvalidLogPage{1, 0x09},
+    kFeatureNotChangeable{1, 0x0e}, kWriteFault{2, 0x80}, kUnrecoveredReadError{2, 0x81},
+    kCompareFailure{2, 0x85};
 
 // "LBA out of range"; "unknown status" for codes no table has.
 std::string_view status_name(CompletionStatus status);

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "nvme/served_controller.h"
+#include "nvme/tcp_target.h"
 #include "test/bdev/conformance.h"
 
 namespace basalt {
@@ -19,6 +20,7 @@ using nvme::model::ModelOptions;
 
 // The controller of the conformance case that runs; its device is closed before the next is made.
 std::unique_ptr<ServedController> of_this_case;
+std::unique_ptr<nvme::TcpTarget> target_of_this_case;
 
 ConformanceTarget target(std::string name, ModelOptions options, std::string keys = "") {
   return {.name = std::move(name),
@@ -50,6 +52,25 @@ INSTANTIATE_TEST_SUITE_P(Nvme, DeviceConformance,
                                          target("polled", namespace_of(512), "?interrupts=off"),
                                          target("only_what_must_be", without_optional_commands())),
                          conformance_name);
+
+ConformanceTarget tcp_target(std::string name, nvme::TcpTargetOptions options,
+                             std::string keys = "") {
+  return {.name = std::move(name),
+          .register_schemes = register_nvme_scheme,
+          .make_uri = [options, keys](const std::string&) {
+            target_of_this_case = std::make_unique<nvme::TcpTarget>(options);
+            return "nvme:tcp:" + target_of_this_case->address() + "/" + options.nqn + "/1" + keys;
+          }};
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    NvmeTcp, DeviceConformance,
+    testing::Values(tcp_target("plain", {}), tcp_target("volatile", {.volatile_cache = true}),
+                    tcp_target("digests", {.block_size = 512, .block_count = 131072},
+                               "?header_digest&data_digest"),
+                    tcp_target("nothing_in_capsules", {.capsule_data = 0, .transfer = 8192},
+                               "?depth=4")),
+    conformance_name);
 
 class NvmeDeviceTest : public testing::Test {
  protected:

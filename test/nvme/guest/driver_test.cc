@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <sstream>
 #include <thread>
 
@@ -128,6 +129,44 @@ TEST_F(Guest, EveryNamespace) {
   for (const NamespaceInfo& each : controller->namespaces()) {
     round_trip(*queue, each, out, in, each.nsid);
   }
+}
+
+TEST_F(Guest, ZonesAreAppendedToAndReset) {
+  open();
+  if (space.command_set != CommandSet::zoned) GTEST_SKIP() << "the namespace has no zones";
+  ASSERT_GT(space.zone_blocks, 0u);
+  const uint64_t zone = space.zone_blocks;  // the second
+  const auto report = buffer(4096);
+  const auto second_zone = [&] {
+    EXPECT_EQ(run(zone_report_command(space.nsid, zone, 4096), report), StatusCode::ok);
+    ZoneDescriptor descriptor;
+    std::memcpy(static_cast<void*>(&descriptor), report.data() + sizeof(ZoneReportHeader),
+                sizeof descriptor);
+    return descriptor;
+  };
+  ASSERT_EQ(run(zone_action_command(space.nsid, zone, ZoneAction::reset)), StatusCode::ok);
+  EXPECT_EQ(second_zone().zone_state(), ZoneState::empty);
+  EXPECT_EQ(second_zone().first_block, zone);
+  const auto out = buffer(3 * 4096), in = buffer(3 * 4096);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::byte>(i / 512 * 7 + i);
+  const uint32_t blocks = 4096 / space.block_bytes;
+  for (unsigned i = 0; i < 3; ++i) {
+    Waited append(zone_append_command(space.nsid, zone, blocks),
+                  out.subspan(i * size_t{4096}, 4096));
+    queue->submit(append.request);
+    ASSERT_TRUE(wait(append));
+    ASSERT_EQ(append.request.status, StatusCode::ok);
+    EXPECT_EQ(
+        append.request.completion.result | uint64_t{append.request.completion.result_high} << 32,
+        zone + i * blocks);
+  }
+  EXPECT_EQ(second_zone().write_pointer, zone + 3 * blocks);
+  ASSERT_EQ(run(read_command(space.nsid, zone, 3 * blocks), in), StatusCode::ok);
+  EXPECT_TRUE(std::equal(out.begin(), out.end(), in.begin()));
+  EXPECT_NE(run(write_command(space.nsid, zone, blocks), out.first(4096)), StatusCode::ok)
+      << "not at the write pointer";
+  ASSERT_EQ(run(zone_action_command(space.nsid, zone, ZoneAction::reset)), StatusCode::ok);
+  EXPECT_EQ(second_zone().write_pointer, zone);
 }
 
 TEST_F(Guest, ManyCommandsAtOnce) {

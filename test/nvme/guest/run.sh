@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the guest tests of the NVMe driver: QEMU's controllers, through VFIO, behind emulated IOMMUs of 48 and 39
 # bits, with blocks of 512 and 4096 bytes, two functions in one IOMMU group, a controller unplugged under load, and
-# stock db_bench on a store that loses power: the machine ends, and with it any of the writes no flush followed.
+# stock db_bench on a store that loses power: the machine ends, and with it any of the writes no flush followed. Then
+# Linux's NVMe/TCP target, which goes and comes back under load.
 #
 # usage: run.sh BUILD_FOLDER [GTEST ARGUMENT...]
 # BASALT_GUESTRUN names guestrun when it is not in ../shared/guest beside the project. Takes two to five minutes.
@@ -59,6 +60,10 @@ echo "== driver, IOMMU with 39 bits, blocks of 4096 B, no hugepages"
 run_guest nvme_driver_guest_test 39 \
   --nvme 64M:ns.logical_block_size=4096,ns.physical_block_size=4096 -- "$@"
 
+echo "== driver, a zoned namespace"
+run_guest nvme_driver_guest_test 48 --nvme 64M:ns.zoned=true,ns.zoned.zone_size=4M -- \
+  --gtest_filter='*ComesUp:*Zones*'
+
 echo "== driver, a controller unplugged under load"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -69,32 +74,46 @@ run_guest nvme_driver_guest_test 48 --nvme 64M --qmp "$scratch/qmp" --env BASALT
   --gtest_filter='*Unplugged*' | tee "$scratch/log"
 wait
 
-echo "== RocksDB on two namespaces, cut off while it writes"
+echo "== Linux's NVMe/TCP target"
+"$guestrun" --mem 2G --timeout 600 --module nvmet-tcp --module 'null_blk nr_devices=1 gb=1 memory_backed=1' \
+  --bin "$build/tool/basalt" --bin db_bench --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so" \
+  --script "$root/test/nvme/guest/tcp_host.sh"
+
+echo "== the same with authentication, which takes a newer kernel"
+"$guestrun" --kernel linux-image-6.12-amd64 --mem 1G --timeout 300 --module nvmet-tcp --with-module dh_generic \
+  --module 'null_blk nr_devices=1 gb=1 memory_backed=1' --bin "$build/tool/basalt" \
+  --script "$root/test/nvme/guest/tcp_auth.sh"
+
 run_store() { # GUESTRUN-ARGUMENT...
   "$guestrun" --vfio --mem 1G --hugepages 16 --timeout 300 --bin "$build/tool/basalt" --bin db_bench \
     --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so" "$@"
 }
 here=$root/test/nvme/guest
-: >"$scratch/log"
-truncate -s 256M "$scratch/disk"
-tell_qemu "$scratch/qmp" "$scratch/log" '^synced' '{"execute": "quit"}' &
-run_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes" \
-  --script "$here/load_store.sh" >"$scratch/log" 2>&1 || true
-wait
-if ! grep -q '^synced' "$scratch/log"; then
-  cat "$scratch/log"
-  exit 1
-fi
 replay=$(dirname "$guestrun")/examples/writelog.py
-count=$(python3 "$replay" list "$scratch/writes" | wc -l)
-for seed in 1 2 3; do
-  echo "== the same without some of the writes that no flush followed (seed $seed)"
-  rm -f "$scratch/disk"
+for block in 512 4096; do
+  echo "== RocksDB on two namespaces with blocks of $block B, cut off while it writes"
+  format=ns.logical_block_size=$block,ns.physical_block_size=$block
+  : >"$scratch/log"
+  rm -f "$scratch/disk" "$scratch/writes" "$scratch/qmp"
   truncate -s 256M "$scratch/disk"
-  python3 "$replay" torn "$scratch/writes" "$scratch/disk" "$count" "$seed"
-  run_store --nvme "$scratch/disk" --script "$here/verify_store.sh" >"$scratch/log" 2>&1 || {
+  tell_qemu "$scratch/qmp" "$scratch/log" '^synced' '{"execute": "quit"}' &
+  run_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes,$format" \
+    --script "$here/load_store.sh" >"$scratch/log" 2>&1 || true
+  wait
+  if ! grep -q '^synced' "$scratch/log"; then
     cat "$scratch/log"
     exit 1
-  }
-  grep -E 'found|^clean' "$scratch/log"
+  fi
+  count=$(python3 "$replay" list "$scratch/writes" | wc -l)
+  for seed in 1 2 3; do
+    echo "== the same without some of the writes that no flush followed (seed $seed)"
+    rm -f "$scratch/disk"
+    truncate -s 256M "$scratch/disk"
+    python3 "$replay" torn "$scratch/writes" "$scratch/disk" "$count" "$seed"
+    run_store --nvme "$scratch/disk:$format" --script "$here/verify_store.sh" >"$scratch/log" 2>&1 || {
+      cat "$scratch/log"
+      exit 1
+    }
+    grep -E 'found|^clean' "$scratch/log"
+  done
 done
