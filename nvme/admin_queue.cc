@@ -1,6 +1,7 @@
 // See admin_queue.h.
 #include "nvme/admin_queue.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -54,12 +55,14 @@ AdminQueue::AdminQueue(std::unique_ptr<CommandQueue> queue, std::span<std::byte>
   request_.done = [](Request& request) {
     static_cast<AdminQueue*>(request.user)->answered_ = true;
   };
-  for (Event& event : events_) {
+  const auto prepare = [](Event& event) {
     event.request.user = &event;
     event.request.done = [](Request& request) {
       static_cast<Event*>(request.user)->answered = true;
     };
-  }
+  };
+  for (Event& event : events_) prepare(event);
+  prepare(keep_alive_);
 }
 
 AdminQueue::~AdminQueue() { end(); }
@@ -71,7 +74,7 @@ void AdminQueue::end() {
   pair_.poll();                  // gives everything back
 }
 
-Result<std::unique_ptr<CommandQueue>> AdminQueue::renew(uint16_t) {
+Result<std::unique_ptr<CommandQueue>> AdminQueue::renew(uint16_t, uint32_t&) {
   return error(StatusCode::internal, "an admin queue is not made anew");
 }
 
@@ -101,7 +104,15 @@ Status AdminQueue::run(const Command& command, std::span<const std::byte> sent,
                       std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) +
                   " ms"};
     }
-    pair_.wait(end - now);
+    if (keep_alive_interval_ == Duration::zero()) {
+      pair_.wait(end - now);
+      continue;
+    }
+    if (!keep_alive(now)) {
+      stuck_.store(true, std::memory_order_relaxed);
+      return {StatusCode::timed_out, what + "not answered, nor a keep alive sent meanwhile"};
+    }
+    pair_.wait(std::min(end - now, keep_alive_interval_));
   }
   if (result != nullptr) {
     *result = request_.completion.result | uint64_t{request_.completion.result_high} << 32;
@@ -113,6 +124,23 @@ Status AdminQueue::run(const Command& command, std::span<const std::byte> sent,
   const CompletionStatus status = request_.completion.status();
   return {request_.status, what + (status.ok() ? std::string("the controller was reset or is gone")
                                                : describe(status))};
+}
+
+void AdminQueue::keep_alive_every(Duration interval) {
+  const MutexLock lock(mutex_);
+  keep_alive_interval_ = interval;
+  keep_alive_sent_ = clock_.now();
+}
+
+bool AdminQueue::keep_alive(Duration now) {
+  if (keep_alive_.answered) keep_alive_.answered = keep_alive_.outstanding = false;
+  if (keep_alive_.outstanding) return now - keep_alive_sent_ < 3 * keep_alive_interval_;
+  if (now - keep_alive_sent_ < keep_alive_interval_) return true;
+  keep_alive_sent_ = now;
+  keep_alive_.outstanding = true;
+  keep_alive_.request.command = admin_command(AdminOpcode::keep_alive);
+  pair_.submit(keep_alive_.request);
+  return true;
 }
 
 void AdminQueue::request_events(unsigned count) {

@@ -38,6 +38,9 @@ class AdminQueue final : private ControllerLink {
   Status run(const Command& command, std::span<const std::byte> sent, std::span<std::byte> received,
              Duration timeout, uint64_t* result = nullptr);
 
+  // Sends a Keep Alive this often while run() waits for a command, which may take hours; one that is not answered for
+  // as long as that three times over ends the wait.
+  void keep_alive_every(Duration interval);
   // Asks to be told of events; `count` requests at most kEventRequests.
   void request_events(unsigned count);
   // Word 0 of every event since the last call, each of which is asked for again. Does not wait for a command that
@@ -50,6 +53,10 @@ class AdminQueue final : private ControllerLink {
   bool stuck() const { return stuck_.load(std::memory_order_relaxed); }
 
  private:
+  // False: the last one has not been answered for too long.
+  bool keep_alive(Duration now);
+
+  // One of the queue's own commands.
   struct Event {
     Request request;
     bool outstanding = false;
@@ -58,7 +65,7 @@ class AdminQueue final : private ControllerLink {
 
   // ControllerLink: this queue is not made anew, its owner is.
   void expired(uint16_t, uint16_t, bool) override {}
-  Result<std::unique_ptr<CommandQueue>> renew(uint16_t queue_id) override;
+  Result<std::unique_ptr<CommandQueue>> renew(uint16_t, uint32_t&) override;
   void close(uint16_t, uint32_t) noexcept override {}
   Duration retry_delay(CompletionStatus) const override { return Duration::zero(); }
   StatusCode gone_status() const override { return StatusCode::io_error; }
@@ -72,6 +79,9 @@ class AdminQueue final : private ControllerLink {
   iovec piece_{};
   bool answered_ = false;
   Event events_[kEventRequests];
+  Event keep_alive_;
+  Duration keep_alive_interval_{};  // zero: none
+  Duration keep_alive_sent_{};
 };
 
 // "identify (0x06)".

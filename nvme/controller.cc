@@ -150,9 +150,11 @@ Result<std::unique_ptr<QueuePair>> Controller::open_queue_pair() {
       link, std::move(*queue), host_.memory, host_.clock, host_.log);
 }
 
-Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id) {
+Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id, uint32_t& made_in) {
   const MutexLock lock(control_);
-  if (epoch.load() % 2 == 1) return error(gone_status(), name() + ": the controller is down");
+  made_in = epoch.load();
+  if (made_in == kGone) return error(gone_status(), name() + ": the controller is gone");
+  if (made_in % 2 == 1) return error(StatusCode::busy, name() + ": the controller is down");
   {
     const MutexLock state(mutex_);
     if (queue_id > identity_.queue_pairs) {
@@ -162,8 +164,10 @@ Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id) {
     }
   }
   Result<std::unique_ptr<CommandQueue>> queue = transport_->open_queue(queue_id, *admin_);
-  if (!queue) return error(queue.error().with_context(name()));
-  return queue;
+  if (queue) return queue;
+  if (!transport_->traits().reconnects) return error(queue.error().with_context(name()));
+  transport_->distrust(queue.error());
+  return error(StatusCode::busy, name() + ": " + std::string(queue.error().message()));
 }
 
 void Controller::close(uint16_t queue_id, uint32_t made_in) noexcept {
@@ -199,12 +203,14 @@ Status Controller::reset_locked(std::string_view reason) {
   host_.log.log(LogLevel::warning, "nvme",
                 name() + ": resetting the controller: " + std::string(reason));
   if (epoch.load() % 2 == 0) {
+    // Down first: a write that completes from here on either is seen below or has not completed (QueuePair::note_kept).
+    epoch.fetch_add(1, std::memory_order_seq_cst);  // odd
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
       give_up(kept);
       return kept.with_context(name());
     }
     resets_.fetch_add(1, std::memory_order_relaxed);
-    epoch.fetch_add(1, std::memory_order_acq_rel);  // odd: down
     down_since_ = host_.clock.now();
     last_failure_.clear();
   }
@@ -218,6 +224,10 @@ Status Controller::come_back() {
   for (unsigned attempt = 0; attempt < (reconnects ? 1 : options_.reset_attempts); ++attempt) {
     status = bring_up();
     if (status.ok()) {
+      {
+        const MutexLock lock(mutex_);
+        expired_.clear();  // of the time before
+      }
       epoch.fetch_add(1, std::memory_order_acq_rel);
       wake_queues();
       return {};
@@ -229,8 +239,17 @@ Status Controller::come_back() {
     if (status.code() == StatusCode::device_removed) break;
     transport_->reset_harder();
   }
-  const bool hopeless =
-      status.code() == StatusCode::device_removed || status.code() == StatusCode::permission_denied;
+  next_attempt_ = host_.clock.now() + transport_->traits().look_interval;
+  // Whatever it had kept when it went down, it may have lost since.
+  if (reconnects) {
+    if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
+      give_up(kept);
+      return kept.with_context(name());
+    }
+  }
+  const bool hopeless = status.code() == StatusCode::device_removed ||
+                        status.code() == StatusCode::permission_denied ||
+                        status.code() == StatusCode::corruption;
   if (reconnects && !hopeless && host_.clock.now() - down_since_ < options_.reconnect_timeout) {
     return status.with_context(name() + ": not yet up again");
   }
@@ -241,6 +260,11 @@ Status Controller::come_back() {
 // The controller reaches no memory from here on: what is outstanding may be given back.
 void Controller::give_up(const Status& why) {
   transport_->cut_off();
+  if (!transport_->settled()) {
+    // Who got a failed write back could write anew what the target may still write to. The watch goes on with this.
+    doomed_ = why;
+    return;
+  }
   gone_status_.store(why.code() == StatusCode::device_removed ? StatusCode::device_removed
                                                               : StatusCode::io_error);
   if (epoch.exchange(kGone, std::memory_order_acq_rel) != kGone) {
@@ -263,7 +287,11 @@ void Controller::watch_once() {
   MutexLock lock(control_);
   if (epoch.load() == kGone) return;
   if (epoch.load() % 2 == 1) {
-    [[maybe_unused]] const Status said_already = come_back();
+    if (!doomed_.ok()) {
+      give_up(doomed_);
+    } else if (host_.clock.now() >= next_attempt_) {
+      [[maybe_unused]] const Status said_already = come_back();
+    }
     return;
   }
   const Status health = transport_->check();

@@ -112,7 +112,7 @@ class Controller final : private ControllerLink {
 
   // ControllerLink
   void expired(uint16_t queue_id, uint16_t cid, bool aborted_before) override;
-  Result<std::unique_ptr<CommandQueue>> renew(uint16_t queue_id) override;
+  Result<std::unique_ptr<CommandQueue>> renew(uint16_t queue_id, uint32_t& made_in) override;
   void close(uint16_t queue_id, uint32_t made_in) noexcept override;
   Duration retry_delay(CompletionStatus status) const override;
   StatusCode gone_status() const override { return gone_status_.load(); }
@@ -127,7 +127,9 @@ class Controller final : private ControllerLink {
 
   Mutex control_;  // one bring-up, reset, queue creation or shutdown at a time; taken before mutex_
   Duration down_since_{};
+  Duration next_attempt_{};
   std::string last_failure_;  // of coming back: said once
+  Status doomed_;  // not ok: to be given up, once what was sent cannot be acted on any more
   std::shared_ptr<AdminQueue>
       admin_;  // shared with whoever runs a command; changed under both mutexes
 

@@ -52,7 +52,9 @@ class PcieTransport final : public Transport {
   void reset_harder() noexcept override {
     [[maybe_unused]] const Status next_attempt_tells = function_->reset();
   }
+  void distrust(const Status&) noexcept override {}
   void cut_off() noexcept override;
+  bool settled() const override { return true; }
 
  private:
   enum class Ring : uint8_t { submission, completion };

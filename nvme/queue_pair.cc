@@ -192,11 +192,11 @@ bool QueuePair::complete(const Completion& completion) noexcept {
     report_stray(completion);
     return false;
   }
-  Request& request = take(slot);
   const CompletionStatus status = completion.status();
+  if (status.ok() && link_.unflushed != nullptr && !note_kept(*in_use_[slot])) return false;
+  Request& request = take(slot);
   request.completion = completion;
   if (status.ok()) {
-    if (link_.unflushed != nullptr) note_kept(request);
     give_back(request, StatusCode::ok);
     return true;
   }
@@ -209,13 +209,18 @@ bool QueuePair::complete(const Completion& completion) noexcept {
   return true;
 }
 
-void QueuePair::note_kept(const Request& request) noexcept {
+// Before its owner is told that it is done. False: the controller has gone down meanwhile, and whoever took it down may
+// have looked for unflushed writes too early to see this one: it has not completed, and will be sent again.
+bool QueuePair::note_kept(const Request& request) noexcept {
   const Command& command = request.command;
   if (request.flush_number != 0) {
     link_.unflushed->flushed(command.nsid, request.flush_number);
   } else if (may_stay_in_cache(command)) {
     link_.unflushed->wrote(options_.id, command.nsid);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return epoch_ == link_.epoch.load(std::memory_order_relaxed);
   }
+  return true;
 }
 
 Request& QueuePair::take(uint16_t slot) noexcept {
@@ -297,13 +302,15 @@ unsigned QueuePair::catch_up() noexcept {
   if (now == ControllerLink::kGone) return count + give_back_all(link_.gone_status());
   if (now % 2 == 1) return count;
   count += resend_lost();
-  Result<std::unique_ptr<CommandQueue>> queue = link_.renew(options_.id);
+  queue_.reset();  // before there is another with its number
+  uint32_t made_in = now;
+  Result<std::unique_ptr<CommandQueue>> queue = link_.renew(options_.id, made_in);
   if (queue) {
     queue_ = std::move(*queue);
-    epoch_ = now;
+    epoch_ = made_in;
     return count;
   }
-  queue_.reset();
+  if (queue.error().code() == StatusCode::busy) return count;
   if (link_.epoch.load(std::memory_order_acquire) != now) return count;  // down once more
   log_.log(LogLevel::error, "nvme", queue.error().to_string());
   return count + give_back_all(queue.error().code());

@@ -99,8 +99,9 @@ class ControllerLink {
   // A command has not been answered in time: has it aborted, or, if that was asked for before, resets the
   // controller. Returns at once.
   virtual void expired(uint16_t queue_id, uint16_t cid, bool aborted_before) = 0;
-  // After a reset: makes the queue anew. May take as long as two admin commands.
-  virtual Result<std::unique_ptr<CommandQueue>> renew(uint16_t queue_id) = 0;
+  // After a reset: makes the queue anew, and says in which epoch. May take as long as two admin commands. busy: not now,
+  // ask again.
+  virtual Result<std::unique_ptr<CommandQueue>> renew(uint16_t queue_id, uint32_t& made_in) = 0;
   // The queue pair goes: the controller is to forget its queues, which were made in epoch `made_in`.
   virtual void close(uint16_t queue_id, uint32_t made_in) noexcept = 0;
   // How long to wait before what failed with this status is sent again.
@@ -170,7 +171,7 @@ class QueuePair {
   bool post(Request& request) noexcept;
   void post_waiting() noexcept;
   bool complete(const Completion& completion) noexcept;
-  void note_kept(const Request& request) noexcept;
+  bool note_kept(const Request& request) noexcept;
   Request& take(uint16_t slot) noexcept;
   void enter_memory(Request& request) noexcept;
   void leave_memory(Request& request) noexcept;

@@ -87,8 +87,12 @@ class Transport {
   virtual Status check_state_kept(bool unflushed) = 0;
   // A reset has failed: something stronger, before it is tried again.
   virtual void reset_harder() noexcept = 0;
+  // A queue could not be made anew: the controller has to be reset, for that reason.
+  virtual void distrust(const Status& why) noexcept = 0;
   // From here on the controller reaches no memory of ours, and no queue is of use.
   virtual void cut_off() noexcept = 0;
+  // Nothing that was sent before cut_off() can still be acted on.
+  virtual bool settled() const = 0;
 
  protected:
   Transport() = default;

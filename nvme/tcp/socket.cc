@@ -127,6 +127,12 @@ Result<std::shared_ptr<TcpSocket>> TcpSocket::connect(const TcpAddress& address,
   return error(std::move(last));
 }
 
+void TcpSocket::abort() noexcept {
+  sockaddr nowhere{};
+  nowhere.sa_family = AF_UNSPEC;
+  if (::connect(fd_.get(), &nowhere, sizeof nowhere) != 0) hang_up();
+}
+
 void TcpSocket::hang_up() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
 }  // namespace basalt::nvme

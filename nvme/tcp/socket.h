@@ -34,8 +34,11 @@ class TcpSocket {
   explicit TcpSocket(UniqueFd fd) : fd_(std::move(fd)) {}
 
   int fd() const { return fd_.get(); }
-  // From any thread: reads and writes fail from here on, and whoever sleeps for them wakes.
+  // From any thread: reads and writes fail from here on, and whoever sleeps for them wakes. What was written before
+  // still goes out.
   void hang_up() noexcept;
+  // The same, and what the kernel has not sent yet is thrown away.
+  void abort() noexcept;
 
  private:
   const UniqueFd fd_;

@@ -129,16 +129,21 @@ Result<tcp::ConnectionTerms> TcpQueue::establish(TcpSocket& socket, uint8_t dige
       .max_host_data = response.max_host_data};
 }
 
-TcpQueue::TcpQueue(const TcpQueueShape& shape, std::shared_ptr<TcpSocket> socket, Owner& owner)
+TcpQueue::TcpQueue(const TcpQueueShape& shape, std::shared_ptr<TcpSocket> socket, TcpEvents& events,
+                   Owner& owner)
     : shape_(shape),
       socket_(std::move(socket)),
+      events_(events),
       owner_(owner),
       slot_mask_(static_cast<uint16_t>(std::bit_ceil(unsigned{shape.depth}) - 1)),
       slots_(shape.depth),
       send_ring_(shape.depth),
       buffer_(std::make_unique<std::byte[]>(kBufferBytes)) {}
 
-TcpQueue::~TcpQueue() { socket_->hang_up(); }
+TcpQueue::~TcpQueue() {
+  events_.remove(socket_->fd());
+  socket_->hang_up();
+}
 
 Result<Completion> TcpQueue::run_alone(const Command& command, std::span<const std::byte> sent,
                                        std::span<std::byte> received, Duration timeout) {
@@ -301,6 +306,7 @@ void TcpQueue::ring() noexcept {
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) fail(std::string("send: ") + std::strerror(errno));
+      want_room(true);
       return;
     }
     sent_ += static_cast<size_t>(sent);
@@ -314,6 +320,13 @@ void TcpQueue::ring() noexcept {
       finish_sent(slot);
     }
   }
+  want_room(false);
+}
+
+void TcpQueue::want_room(bool wanted) noexcept {
+  if (wanted == wants_room_ || failed_) return;
+  wants_room_ = wanted;
+  events_.want_room(socket_->fd(), wanted);
 }
 
 void TcpQueue::finish_sent(Slot& slot) noexcept {
@@ -335,6 +348,7 @@ unsigned TcpQueue::reap(std::span<Completion> out) noexcept {
   unsigned count = 0;
   drained_ = false;
   full_ = false;
+  events_.settle();
   while (!failed_) {
     if (count == out.size()) {
       full_ = buffered() > 0;
@@ -450,10 +464,13 @@ TcpQueue::Step TcpQueue::begin_data(const tcp::DataPdu& pdu) noexcept {
     return fail("data for command " + std::to_string(pdu.cid) + ", which wants none",
                 tcp::TerminationReason::invalid_header_field);
   }
-  if (pdu.length != bytes || uint64_t{pdu.offset} + bytes > slot->data_bytes) {
+  // In order, so that no part can come twice in another's place.
+  if (pdu.length != bytes || pdu.offset != slot->moved ||
+      uint64_t{pdu.offset} + bytes > slot->data_bytes) {
     return fail("data " + std::to_string(pdu.offset) + "+" + std::to_string(pdu.length) +
                     " for a command with " + std::to_string(slot->data_bytes) +
-                    " B, in a PDU with " + std::to_string(bytes),
+                    " B, in a PDU with " + std::to_string(bytes) + ", after " +
+                    std::to_string(slot->moved),
                 tcp::TerminationReason::data_out_of_range);
   }
   incoming_ = {.slot = slot,
@@ -527,7 +544,11 @@ TcpQueue::Step TcpQueue::respond(const Completion& completion, Completion& out) 
   out = completion;
   out.sq_id = shape_.id;  // reserved on a network
   Slot* const slot = find(completion.cid);
-  if (slot == nullptr) return Step::completed;  // the queue pair counts it as a stray
+  if (slot == nullptr) {
+    // Not for the queue pair to judge: by the time it looks, the number may have been given out.
+    return fail("an answer to command " + std::to_string(completion.cid) + ", which nobody sent",
+                tcp::TerminationReason::invalid_header_field);
+  }
   if (slot->sending != Sending::nothing) {
     return fail(
         "command " + std::to_string(completion.cid) + " is answered before its data has been sent",
@@ -560,21 +581,17 @@ TcpQueue::Step TcpQueue::fail(const std::string& why, tcp::TerminationReason rea
     [[maybe_unused]] const ssize_t told =
         ::send(socket_->fd(), &pdu, sizeof pdu, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
+  events_.remove(socket_->fd());
   socket_->hang_up();
-  owner_.connection_failed(shape_.id, why);
+  owner_.connection_failed(shape_, why);
   return Step::starved;
 }
 
 void TcpQueue::sleep(Duration limit) noexcept {
   if (full_) return;
-  // Nothing will come any more; the owner is at work on that.
-  constexpr Duration kPause = std::chrono::milliseconds(5);
-  if (failed_) return sleep_for(std::min(limit, kPause));
-  pollfd entry{socket_->fd(), static_cast<short>(send_count_ > 0 ? POLLIN | POLLOUT : POLLIN), 0};
+  pollfd entry{events_.fd(), POLLIN, 0};
   const timespec span{limit.count() / 1'000'000'000, limit.count() % 1'000'000'000};
-  if (::ppoll(&entry, 1, &span, nullptr) > 0 && (entry.revents & (POLLERR | POLLHUP)) != 0) {
-    sleep_for(std::min(limit, kPause));  // hung up by the owner
-  }
+  if (::ppoll(&entry, 1, &span, nullptr) > 0) events_.settle();
 }
 
 }  // namespace basalt::nvme

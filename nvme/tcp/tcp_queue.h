@@ -24,11 +24,13 @@
 
 #include "nvme/queue_pair.h"
 #include "nvme/tcp/socket.h"
+#include "nvme/tcp/tcp_events.h"
 #include "wire/nvme/tcp_pdu.h"
 
 namespace basalt::nvme {
 
 struct TcpQueueShape {
+  uint64_t association = 0;  // which of its owner's it belongs to
   uint16_t id = 0;
   uint16_t depth = 0;         // commands outstanding
   uint32_t capsule_data = 0;  // bytes of data in a command's capsule, at most
@@ -41,14 +43,16 @@ class TcpQueue final : public CommandQueue {
    public:
     virtual ~Owner() = default;
     // From the queue's thread.
-    virtual void connection_failed(uint16_t queue_id, const std::string& why) noexcept = 0;
+    virtual void connection_failed(const TcpQueueShape& queue, const std::string& why) noexcept = 0;
   };
 
   // Agrees on the connection's terms with the controller; `digests` as in tcp::ConnectionRequest.
   static Result<tcp::ConnectionTerms> establish(TcpSocket& socket, uint8_t digests,
                                                 Duration timeout);
 
-  TcpQueue(const TcpQueueShape& shape, std::shared_ptr<TcpSocket> socket, Owner& owner);
+  // `events` has the socket already, and outlives the queue.
+  TcpQueue(const TcpQueueShape& shape, std::shared_ptr<TcpSocket> socket, TcpEvents& events,
+           Owner& owner);
   ~TcpQueue() override;
 
   // Sends one command and waits for its completion, before there is a QueuePair: Connect, authentication.
@@ -61,8 +65,8 @@ class TcpQueue final : public CommandQueue {
   void ring() noexcept override;
   unsigned reap(std::span<Completion> out) noexcept override;
   void sleep(Duration limit) noexcept override;
-  // The socket, readable when something has arrived. Commands that it did not take yet go out with a later poll().
-  int event_fd() const override { return socket_->fd(); }
+  // The same for all connections that follow each other under one number.
+  int event_fd() const override { return events_.fd(); }
 
  private:
   static constexpr size_t kBufferBytes = 64 * 1024;
@@ -99,6 +103,7 @@ class TcpQueue final : public CommandQueue {
   void finish_sent(Slot& slot) noexcept;
   uint32_t digest_of(const Slot& slot, uint32_t offset, uint32_t length) const noexcept;
   size_t gather(std::span<iovec> pieces) noexcept;
+  void want_room(bool wanted) noexcept;
   bool receive() noexcept;
   Step take_pdu(Completion& out) noexcept;
   Step take_header(Completion& out) noexcept;
@@ -112,6 +117,7 @@ class TcpQueue final : public CommandQueue {
 
   const TcpQueueShape shape_;
   const std::shared_ptr<TcpSocket> socket_;
+  TcpEvents& events_;
   Owner& owner_;
   const uint16_t slot_mask_;
   std::vector<Slot> slots_;
@@ -125,6 +131,7 @@ class TcpQueue final : public CommandQueue {
   bool drained_ = false;  // the socket had no more when it was read last
   bool full_ = false;     // reap() has left something in the buffer
   bool failed_ = false;
+  bool wants_room_ = false;  // the event is to tell of room to send, too
 };
 
 }  // namespace basalt::nvme

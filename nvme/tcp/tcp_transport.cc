@@ -102,6 +102,7 @@ void TcpTransport::attach(const HostServices& host, const ControllerOptions& opt
   options_ = &options;
   look_ = std::move(look);
   sockets_.resize(options.queue_pairs + size_t{1});
+  events_.resize(options.queue_pairs + size_t{1});
 }
 
 // A controller that does not answer for as long as it would wait for us is lost.
@@ -111,24 +112,19 @@ Duration TcpTransport::admin_timeout() const {
 
 // ---- Bring-up
 
-Result<StartedController> TcpTransport::start(AdminQueue* previous) {
-  if (admin_ != nullptr) {
-    if (!stopped_) stopped_ = stop_controller();
-    hang_up();
-    previous->end();
-    admin_ = nullptr;
-    if (!stopped_ && may_linger_) quiet_until_ = host_->clock.now() + tcp_.keep_alive;
-    may_linger_ = false;
-  }
-  if (host_->clock.now() < quiet_until_) {
-    return error(StatusCode::busy, "waiting " + milliseconds(tcp_.keep_alive) +
-                                       " (keep_alive) until the target has surely ended what was "
-                                       "sent over the lost connection");
+Result<StartedController> TcpTransport::start(AdminQueue*) {
+  leave();
+  if (!settled()) {
+    return error(StatusCode::busy,
+                 "waiting " + milliseconds(patience_) +
+                     " (by keep_alive) until the target has surely ended what was "
+                     "sent over the lost connection");
   }
   Status last;
   for (const TcpAddress& address : tcp_.addresses) {
     {
       const MutexLock lock(mutex_);
+      ++association_;
       failure_.clear();
     }
     stopped_ = false;
@@ -138,18 +134,28 @@ Result<StartedController> TcpTransport::start(AdminQueue* previous) {
     last = started.error();
     if (tcp_.addresses.size() > 1) last = last.with_context(address.to_string());
     if (!why.empty()) last = Status(last.code(), std::string(last.message()) + " (" + why + ")");
-    hang_up();
-    if (admin_ != nullptr) admin_->end();
-    admin_ = nullptr;
+    leave();
   }
   return error(std::move(last));
+}
+
+// What there is of an association ends; what was sent in it may be acted on for a while.
+void TcpTransport::leave() noexcept {
+  if (admin_ == nullptr) return hang_up();
+  if (!stopped_) stopped_ = stop_controller();
+  hang_up();
+  admin_->end();
+  admin_ = nullptr;
+  if (!stopped_ && may_linger_) quiet_until_ = host_->clock.now() + patience_;
+  may_linger_ = false;
 }
 
 Result<StartedController> TcpTransport::start_at(const TcpAddress& address) {
   address_ = address;
   controller_id_ = kAnyController;
   BASALT_TRY_ASSIGN(std::unique_ptr<TcpQueue> queue,
-                    connect_queue(address, 0, kAdminEntries, tcp::kAdminCapsuleData));
+                    connect_queue(address, 0, kAdminEntries, tcp::kAdminCapsuleData,
+                                  host_->clock.now() + tcp_.connect_timeout));
   admin_ = std::make_shared<AdminQueue>(std::move(queue), std::span(admin_data_), host_->memory,
                                         host_->clock, host_->log);
   uint64_t cap = 0;
@@ -160,16 +166,29 @@ Result<StartedController> TcpTransport::start_at(const TcpAddress& address) {
   BASALT_TRY(write32(Register::configuration, enabling_configuration(capabilities_)));
   BASALT_TRY(wait_ready(*this, host_->clock, true, ready_timeout(capabilities_)));
   last_keep_alive_ = host_->clock.now();
+  admin_->keep_alive_every(tcp_.keep_alive / 3);
   return StartedController{capabilities_, admin_};
 }
 
-Status TcpTransport::prepare_queues(AdminQueue&, const IdentifyController& identity, uint16_t) {
+Status TcpTransport::prepare_queues(AdminQueue& admin, const IdentifyController& identity,
+                                    uint16_t) {
   max_transfer_bytes_ = kMaxTransferBytes;
   if (identity.max_transfer_shift != 0 && identity.max_transfer_shift < 32) {
     max_transfer_bytes_ =
         std::min(kMaxTransferBytes, capabilities_.min_page_bytes() << identity.max_transfer_shift);
   }
   volatile_cache_ = (identity.volatile_write_cache & 1) != 0;
+  if (volatile_cache_) {
+    uint64_t enabled = 0;
+    BASALT_TRY(admin.run(get_feature_command(Feature::volatile_write_cache), {}, {},
+                         admin_timeout(), &enabled));
+    volatile_cache_ = (enabled & 1) != 0;
+  }
+  // A controller whose timer any command restarts looks at the end of each span whether there was one. A second for what
+  // is on its way.
+  patience_ =
+      tcp_.keep_alive * ((identity.controller_attributes & kTrafficKeepsAlive) != 0 ? 2 : 1) +
+      std::chrono::milliseconds(100 * identity.keep_alive_granularity) + std::chrono::seconds(1);
   // In units of 16 B, the command among them; data must follow it at once.
   const uint64_t capsule = uint64_t{identity.io_capsule_units} * 16;
   capsule_data_ =
@@ -181,30 +200,41 @@ Status TcpTransport::prepare_queues(AdminQueue&, const IdentifyController& ident
 
 // ---- Queues
 
+Duration TcpTransport::until(Duration deadline) const {
+  return std::max<Duration>(deadline - host_->clock.now(), std::chrono::milliseconds(1));
+}
+
+// All of it by `deadline`.
 Result<std::unique_ptr<TcpQueue>> TcpTransport::connect_queue(const TcpAddress& address,
                                                               uint16_t id, uint32_t entries,
-                                                              uint32_t capsule_data) {
+                                                              uint32_t capsule_data,
+                                                              Duration deadline) {
+  if (events_[id] == nullptr) {
+    BASALT_TRY_ASSIGN(events_[id], TcpEvents::create());
+  }
   BASALT_TRY_ASSIGN(std::shared_ptr<TcpSocket> socket,
-                    TcpSocket::connect(address, tcp_.connect_timeout));
+                    TcpSocket::connect(address, until(deadline)));
   const auto digests = static_cast<uint8_t>((tcp_.header_digest ? tcp::kUseHeaderDigest : 0) |
                                             (tcp_.data_digest ? tcp::kUseDataDigest : 0));
   BASALT_TRY_ASSIGN(const tcp::ConnectionTerms terms,
-                    TcpQueue::establish(*socket, digests, tcp_.connect_timeout));
+                    TcpQueue::establish(*socket, digests, until(deadline)));
   if (terms.header_digest != tcp_.header_digest || terms.data_digest != tcp_.data_digest) {
     return error(StatusCode::unsupported, "the target does not do the digests asked for");
   }
+  BASALT_TRY(events_[id]->add(socket->fd()));
   TcpQueue::Owner& owner = *this;
-  auto queue = std::make_unique<TcpQueue>(TcpQueueShape{.id = id,
+  auto queue = std::make_unique<TcpQueue>(TcpQueueShape{.association = association_,
+                                                        .id = id,
                                                         .depth = static_cast<uint16_t>(entries - 1),
                                                         .capsule_data = capsule_data,
                                                         .terms = terms},
-                                          socket, owner);
-  BASALT_TRY(join(*queue, id, entries));
+                                          socket, *events_[id], owner);
+  BASALT_TRY(join(*queue, id, entries, deadline));
   sockets_[id] = std::move(socket);
   return queue;
 }
 
-Status TcpTransport::join(TcpQueue& queue, uint16_t id, uint32_t entries) {
+Status TcpTransport::join(TcpQueue& queue, uint16_t id, uint32_t entries, Duration deadline) {
   ConnectData data{};
   std::copy(tcp_.host.id.begin(), tcp_.host.id.end(), data.host_id);
   data.controller_id = controller_id_;
@@ -213,7 +243,7 @@ Status TcpTransport::join(TcpQueue& queue, uint16_t id, uint32_t entries) {
   const Command command =
       connect_command(id, entries, id == 0 ? milliseconds_of(tcp_.keep_alive) : 0);
   const Result<Completion> completion =
-      queue.run_alone(command, std::as_bytes(std::span(&data, 1)), {}, tcp_.connect_timeout);
+      queue.run_alone(command, std::as_bytes(std::span(&data, 1)), {}, until(deadline));
   if (!completion) return completion.error().with_context("connect");
   if (!completion->status().ok()) return connect_status(*completion, tcp_);
   const ConnectResult result{completion->result};
@@ -228,10 +258,10 @@ Status TcpTransport::join(TcpQueue& queue, uint16_t id, uint32_t entries) {
     return {StatusCode::permission_denied,
             "connect: the target does not authenticate, and was to prove that it knows a secret"};
   }
-  return prove(queue).with_context("authentication");
+  return prove(queue, deadline).with_context("authentication");
 }
 
-Status TcpTransport::prove(TcpQueue& queue) {
+Status TcpTransport::prove(TcpQueue& queue, Duration deadline) {
   // Authentication Send and Receive on the queue itself.
   class Messages final : public AuthenticationChannel {
    public:
@@ -258,7 +288,7 @@ Status TcpTransport::prove(TcpQueue& queue) {
     TcpQueue& queue_;
     const Duration timeout_;
   };
-  Messages messages(queue, tcp_.connect_timeout);
+  Messages messages(queue, until(deadline));
   return authenticate(messages, tcp_.credentials, tcp_.host.nqn, tcp_.subsystem_nqn,
                       ++transaction_);
 }
@@ -267,16 +297,23 @@ Result<std::unique_ptr<CommandQueue>> TcpTransport::open_queue(uint16_t id, Admi
   const uint32_t entries =
       std::min<uint32_t>(options_->queue_depth + 1u, capabilities_.max_queue_entries());
   may_linger_ = true;
+  // Nobody keeps the connection alive meanwhile.
+  const Duration deadline =
+      host_->clock.now() + std::min(tcp_.connect_timeout, tcp_.keep_alive / 2);
   // A queue goes with its connection, which the target may take a while to notice.
-  const Duration end = host_->clock.now() + tcp_.connect_timeout;
   for (Duration pause = std::chrono::milliseconds(1);; pause *= 2) {
-    Result<std::unique_ptr<TcpQueue>> queue = connect_queue(address_, id, entries, capsule_data_);
+    Result<std::unique_ptr<TcpQueue>> queue =
+        connect_queue(address_, id, entries, capsule_data_, deadline);
     if (queue) return std::unique_ptr<CommandQueue>(std::move(*queue));
-    if (queue.error().code() != StatusCode::busy || host_->clock.now() + pause > end) {
+    if (queue.error().code() != StatusCode::busy || host_->clock.now() + pause > deadline) {
       return error(queue.error().with_context("queue " + std::to_string(id)));
     }
     sleep_for(pause);
   }
+}
+
+void TcpTransport::wake(uint16_t id) noexcept {
+  if (events_[id] != nullptr) events_[id]->wake();
 }
 
 // Its connection ends with the queue itself, and the controller's queue with the connection.
@@ -298,11 +335,19 @@ Status TcpTransport::write32(Register which, uint32_t value) {
 
 // ---- Health
 
-void TcpTransport::connection_failed(uint16_t queue_id, const std::string& why) noexcept {
+void TcpTransport::connection_failed(const TcpQueueShape& queue, const std::string& why) noexcept {
   {
     const MutexLock lock(mutex_);
-    if (!failure_.empty()) return;
-    failure_ = (queue_id == 0 ? "admin queue" : "queue " + std::to_string(queue_id)) + ": " + why;
+    if (queue.association != association_ || !failure_.empty()) return;
+    failure_ = (queue.id == 0 ? "admin queue" : "queue " + std::to_string(queue.id)) + ": " + why;
+  }
+  look_();
+}
+
+void TcpTransport::distrust(const Status& why) noexcept {
+  {
+    const MutexLock lock(mutex_);
+    if (failure_.empty()) failure_ = why.message();
   }
   look_();
 }
@@ -340,7 +385,7 @@ bool TcpTransport::stop_controller() noexcept {
 }
 
 Status TcpTransport::check_state_kept(bool unflushed) {
-  stopped_ = stop_controller();
+  stopped_ = stop_controller();  // not, if it was left before: it may be another by now
   if (stopped_ || !unflushed || !volatile_cache_ || tcp_.write_cache_survives) return {};
   return {StatusCode::io_error,
           "the connection is lost (" + failure() +
@@ -349,9 +394,11 @@ Status TcpTransport::check_state_kept(bool unflushed) {
 }
 
 void TcpTransport::hang_up() noexcept {
-  for (std::shared_ptr<TcpSocket>& socket : sockets_) {
-    if (socket != nullptr) socket->hang_up();
-    socket = nullptr;
+  for (size_t id = 0; id < sockets_.size(); ++id) {
+    if (sockets_[id] == nullptr) continue;
+    events_[id]->remove(sockets_[id]->fd());
+    sockets_[id]->abort();
+    sockets_[id] = nullptr;
   }
 }
 

@@ -7,8 +7,9 @@
 // What an association leaves behind. Commands that were on their way when it was lost may still be carried out by the
 // target, also after the host has connected anew and sent them again; a write that arrives late over a newer one would
 // be silent corruption. So unless the controller has confirmed that it stopped (CC.EN to 0), start() answers `busy`
-// until the keep-alive timeout has passed since the connections were hung up: by then a target has ended the
-// association by itself. And a target with a volatile write cache may have lost what it acknowledged, if it went away
+// until the keep-alive timeout has passed since the connections were cut (twice, if any command restarts the target's
+// timer): by then a target has ended the association by itself. A controller that is given up meanwhile gives its
+// commands back no earlier. And a target with a volatile write cache may have lost what it acknowledged, if it went away
 // because its power did: check_state_kept() fails then if anything was not flushed.
 // Threads: as Transport.
 #pragma once
@@ -21,6 +22,7 @@
 #include "nvme/tcp/authentication.h"
 #include "nvme/tcp/host_identity.h"
 #include "nvme/tcp/socket.h"
+#include "nvme/tcp/tcp_events.h"
 #include "nvme/tcp/tcp_queue.h"
 #include "nvme/transport.h"
 
@@ -34,7 +36,7 @@ struct TcpOptions {
   bool header_digest = false;
   bool data_digest = false;
   Duration keep_alive =
-      std::chrono::seconds(10);  // the controller's patience with a silent host; at least 1 s
+      std::chrono::seconds(5);  // the controller's patience with a silent host; at least 1 s
   Duration connect_timeout = std::chrono::seconds(5);
   // The target's write cache outlives whatever ends a connection to it (it is protected against loss of power).
   bool write_cache_survives = false;
@@ -59,7 +61,7 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
 
   Result<std::unique_ptr<CommandQueue>> open_queue(uint16_t id, AdminQueue& admin) override;
   void close_queue(uint16_t id, AdminQueue& admin) noexcept override;
-  void wake(uint16_t) noexcept override {}  // its sleepers look often enough
+  void wake(uint16_t id) noexcept override;
 
   Result<uint32_t> read32(Register which) override;
   Status write32(Register which, uint32_t value) override;
@@ -67,20 +69,25 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   Status check() override;
   Status check_state_kept(bool unflushed) override;
   void reset_harder() noexcept override {}
-  void cut_off() noexcept override { hang_up(); }
+  void distrust(const Status& why) noexcept override;
+  void cut_off() noexcept override { leave(); }
+  bool settled() const override { return host_->clock.now() >= quiet_until_; }
 
  private:
   explicit TcpTransport(TcpOptions options);
 
-  void connection_failed(uint16_t queue_id, const std::string& why) noexcept override;
+  void connection_failed(const TcpQueueShape& queue, const std::string& why) noexcept override;
   std::string failure() const;
   bool stop_controller() noexcept;
+  void leave() noexcept;
   void hang_up() noexcept;
   Result<StartedController> start_at(const TcpAddress& address);
   Result<std::unique_ptr<TcpQueue>> connect_queue(const TcpAddress& address, uint16_t id,
-                                                  uint32_t entries, uint32_t capsule_data);
-  Status join(TcpQueue& queue, uint16_t id, uint32_t entries);
-  Status prove(TcpQueue& queue);
+                                                  uint32_t entries, uint32_t capsule_data,
+                                                  Duration deadline);
+  Status join(TcpQueue& queue, uint16_t id, uint32_t entries, Duration deadline);
+  Status prove(TcpQueue& queue, Duration deadline);
+  Duration until(Duration deadline) const;
   Duration admin_timeout() const;
 
   const TcpOptions tcp_;
@@ -89,6 +96,7 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   const ControllerOptions* options_ = nullptr;
   std::function<void()> look_;
   std::vector<std::byte> admin_data_;
+  std::vector<std::unique_ptr<TcpEvents>> events_;   // by queue id; made once
   std::shared_ptr<AdminQueue> admin_;                // of this association; null: there is none
   std::vector<std::shared_ptr<TcpSocket>> sockets_;  // by queue id
   TcpAddress address_;                               // of this association
@@ -103,7 +111,10 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   Duration quiet_until_{};    // before that, a lost association may still be at work
   Duration last_keep_alive_{};
 
-  mutable Mutex mutex_;  // protects failure_
+  Duration patience_{};  // after which the controller has ended an association it hears nothing of
+
+  mutable Mutex mutex_;  // protects what follows
+  uint64_t association_ = 0;
   std::string failure_;  // why a connection has failed; empty: none has
 };
 

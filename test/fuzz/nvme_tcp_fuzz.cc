@@ -23,7 +23,7 @@ void require(bool condition) {
 }
 
 struct Owner final : TcpQueue::Owner {
-  void connection_failed(uint16_t, const std::string& why) noexcept override {
+  void connection_failed(const TcpQueueShape&, const std::string& why) noexcept override {
     require(!why.empty() && !failed);
     failed = true;
   }
@@ -40,6 +40,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
   const UniqueFd peer(ends[1]);
   Owner owner;
+  const auto socket = std::make_shared<TcpSocket>(UniqueFd(ends[0]));
+  const auto events = std::move(*TcpEvents::create());
+  require(events->add(socket->fd()).ok());
   TcpQueue queue({.id = 1,
                   .depth = kDepth,
                   .capsule_data = 4096,
@@ -47,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                             .data_digest = (data[0] & 2) != 0,
                             .host_data_alignment = 4,
                             .max_host_data = 4096}},
-                 std::make_shared<TcpSocket>(UniqueFd(ends[0])), owner);
+                 socket, *events, owner);
   std::array<std::vector<std::byte>, kDepth> memory;
   std::array<iovec, 2 * kDepth> pieces{};
   std::array<Request, kDepth> requests;

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include "base/crc32c.h"
@@ -29,7 +30,9 @@ struct TcpTarget::Connection {
   tcp::ConnectionTerms terms;  // of the data it sends, as the host's terms are of the host's
   uint16_t queue_id = 0;
   bool discovery = false, enabled = false, shut_down = false;
-  std::vector<std::pair<uint64_t, std::vector<std::byte>>> late;   // writes kept back
+  std::vector<std::pair<uint64_t, std::vector<std::byte>>> late;  // writes kept back
+  std::optional<Command> formatting;
+  int keep_alives_to_go = 0;
   std::deque<std::pair<Command, std::vector<std::byte>>> pending;  // and their data in capsules
 
   bool receive(void* into, size_t bytes) const {
@@ -281,6 +284,13 @@ bool TcpTarget::respond(Connection& c, const Command& command, CompletionStatus 
     append_digest(out, std::as_bytes(std::span(&pdu, 1)),
                   c.queue_id != 0 && due(faults.wrong_header_digest));
   }
+  if (c.queue_id != 0 && due(faults.answer_twice)) {
+    tcp::ResponsePdu second = pdu;
+    second.completion.cid = static_cast<uint16_t>(command.cid + 32);  // the tests' depth
+    std::vector<std::byte> more = bytes_of(second);
+    if (c.terms.header_digest) append_digest(more, std::as_bytes(std::span(&second, 1)), false);
+    out.insert(out.end(), more.begin(), more.end());
+  }
   if (c.queue_id != 0 && due(faults.terminate)) {
     tcp::TerminationPdu end{};
     end.header = {.type = static_cast<uint8_t>(PduType::controller_termination),
@@ -325,6 +335,7 @@ bool TcpTarget::output(Connection& c, const Command& command, std::span<const st
     pdu.cid = io && due(faults.unknown_command) ? static_cast<uint16_t>(command.cid ^ 0x8000)
                                                 : static_cast<uint16_t>(command.cid);
     pdu.offset = static_cast<uint32_t>(at) + (io && due(faults.wild_data) ? 1 << 30 : 0);
+    if (io && at > 0 && due(faults.data_twice)) pdu.offset = 0;
     pdu.length = static_cast<uint32_t>(length);
     std::vector<std::byte> out = bytes_of(pdu);
     if (c.terms.header_digest) append_digest(out, std::as_bytes(std::span(&pdu, 1)), false);
@@ -505,7 +516,17 @@ bool TcpTarget::admin(Connection& c, const Command& command, std::span<const std
       return respond(c, command, {}, queues | queues << 16);
     }
     case AdminOpcode::get_features: return respond(c, command, {}, options_.volatile_cache);
-    case AdminOpcode::keep_alive: ++keep_alives_; return respond(c, command);
+    case AdminOpcode::keep_alive:
+      ++keep_alives_;
+      if (c.formatting && --c.keep_alives_to_go == 0) {
+        if (!respond(c, *c.formatting)) return false;
+        c.formatting.reset();
+      }
+      return respond(c, command);
+    case AdminOpcode::format_nvm:  // takes as long as three keep-alives
+      c.formatting = command;
+      c.keep_alives_to_go = 3;
+      return true;
     case AdminOpcode::async_event_request: return true;
     case AdminOpcode::abort: return respond(c, command, {}, kNotAborted);
     default: return respond(c, command, kInvalidOpcode);

@@ -52,6 +52,8 @@ struct TcpTargetFaults {
   std::atomic<int> wild_request{0};         // R2T beyond the command's data
   std::atomic<int> wild_data{0};            // data beyond what was asked for
   std::atomic<int> unknown_command{0};      // data for a command nobody sent
+  std::atomic<int> answer_twice{0};         // the second time with the number the place has next
+  std::atomic<int> data_twice{0};           // the first half, in place of the second
   std::atomic<int> bad_header{0};           // a PDU of a type there is not
   std::atomic<int> terminate{0};            // the connection, by a PDU
   std::atomic<int> close_in_response{0};    // half a response, then the end

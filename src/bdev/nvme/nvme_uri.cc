@@ -87,7 +87,7 @@ Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
   const auto seconds = [](uint64_t count) { return std::chrono::seconds(count); };
   BASALT_TRY_ASSIGN(tcp.header_digest, keys.take_bool("header_digest", false));
   BASALT_TRY_ASSIGN(tcp.data_digest, keys.take_bool("data_digest", false));
-  BASALT_TRY_ASSIGN(const uint64_t keep_alive, keys.take_number("keep_alive", 10, 1, 86400));
+  BASALT_TRY_ASSIGN(const uint64_t keep_alive, keys.take_number("keep_alive", 5, 1, 86400));
   tcp.keep_alive = seconds(keep_alive);
   BASALT_TRY_ASSIGN(const uint64_t reconnect, keys.take_number("reconnect", 60, 0, 86400));
   place.options.reconnect_timeout = seconds(reconnect);

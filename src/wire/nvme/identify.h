@@ -129,6 +129,8 @@ static_assert(offsetof(IdentifyController, max_transfer_shift) == 77 &&
               offsetof(IdentifyController, io_capsule_units) == 1792 &&
               offsetof(IdentifyController, power_state_descriptors) == 2048);
 
+// CTRATT.
+inline constexpr uint32_t kTrafficKeepsAlive = 1 << 6;  // TBKAS
 // OACS.
 inline constexpr uint16_t kSupportsFormat = 1 << 1, kSupportsFirmware = 1 << 2,
                           kSupportsNamespaceManagement = 1 << 3, kSupportsDoorbellBuffer = 1 << 8;

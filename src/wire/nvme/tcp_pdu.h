@@ -104,7 +104,8 @@ enum class TerminationReason : uint16_t {
 std::string_view termination_reason_name(uint16_t reason);
 
 inline constexpr size_t kDigestBytes = 4;
-inline constexpr size_t kMaxHeaderBytes = 128;
+// A command with both digests, up to its data, at the worst alignment (72 B).
+inline constexpr size_t kMaxHeaderBytes = 144;
 // In a termination, of the header it complains of.
 inline constexpr size_t kMaxTerminationData = 128;
 // What a command on an admin queue, and a fabrics command on any, may carry in its capsule.
