@@ -29,6 +29,7 @@ Status Controller::bring_up() {
   BASALT_TRY(transport_->prepare_queues(admin, identity.data, identity.queue_pairs));
   identity.max_transfer_bytes = transport_->max_transfer_bytes();
   if (!transport_->traits().admin_only) BASALT_TRY(read_namespaces(admin, identity));
+  if (transport_->traits().reconnects) BASALT_TRY(check_namespaces(identity));
   admin.request_events(
       std::min<unsigned>(AdminQueue::kEventRequests, identity.data.async_event_limit + 1u));
   const MutexLock lock(mutex_);
@@ -90,6 +91,19 @@ Status Controller::read_namespaces(AdminQueue& admin, Identity& identity) {
   }
 }
 
+// What was sent to the namespaces of the time before is going to be sent again to these.
+Status Controller::check_namespaces(const Identity& identity) const {
+  const MutexLock lock(mutex_);
+  for (const NamespaceInfo& before : identity_.namespaces) {
+    for (const NamespaceInfo& now : identity.namespaces) {
+      if (now.nsid != before.nsid || is_same_namespace(before, now)) continue;
+      return {StatusCode::corruption, "namespace " + std::to_string(now.nsid) +
+                                          " is not the one it was before the connection was lost"};
+    }
+  }
+  return {};
+}
+
 // not_found: it has just been deleted.
 Result<NamespaceInfo> Controller::read_namespace(AdminQueue& admin, const Identity& identity,
                                                  uint32_t nsid) {
@@ -103,7 +117,7 @@ Result<NamespaceInfo> Controller::read_namespace(AdminQueue& admin, const Identi
   if (!identity.more_command_sets) return info;
   std::array<std::byte, kIdentifyBytes> descriptors;
   BASALT_TRY(ask(identify_command(IdentifyKind::namespace_descriptors, nsid), descriptors));
-  BASALT_TRY_ASSIGN(info.command_set, command_set_of(descriptors));
+  BASALT_TRY(add_descriptors(info, descriptors));
   if (info.command_set != CommandSet::zoned) return info;
   IdentifyZonedNamespace zoned;
   BASALT_TRY(

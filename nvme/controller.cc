@@ -196,6 +196,7 @@ Duration Controller::retry_delay(CompletionStatus status) const {
 Status Controller::reset(std::string_view reason) {
   const MutexLock lock(control_);
   if (epoch.load() == kGone) return {gone_status(), name() + ": the controller is gone"};
+  if (!doomed_.ok()) return doomed_.with_context(name() + ": about to be given up");
   return reset_locked(reason);
 }
 

@@ -101,6 +101,7 @@ class Controller final : private ControllerLink {
   Status bring_up();
   Status identify(AdminQueue& admin, IdentifyController& data);
   Status read_namespaces(AdminQueue& admin, Identity& identity);
+  Status check_namespaces(const Identity& identity) const;
   Result<NamespaceInfo> read_namespace(AdminQueue& admin, const Identity& identity, uint32_t nsid);
   Status grant_queues(AdminQueue& admin, Identity& identity);
   Status shut_down();

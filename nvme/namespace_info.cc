@@ -55,23 +55,34 @@ Result<NamespaceInfo> namespace_info(uint32_t nsid, const IdentifyController& co
   return info;
 }
 
-Result<CommandSet> command_set_of(std::span<const std::byte> descriptors) {
+Status add_descriptors(NamespaceInfo& info, std::span<const std::byte> descriptors) {
   while (descriptors.size() >= sizeof(NamespaceDescriptor)) {
     NamespaceDescriptor descriptor;
     std::memcpy(static_cast<void*>(&descriptor), descriptors.data(), sizeof descriptor);
     if (descriptor.type == 0) break;
     descriptors = descriptors.subspan(sizeof descriptor);
-    if (descriptor.bytes == 0 || descriptor.bytes > descriptors.size()) {
-      return error(StatusCode::corruption, "a namespace descriptor of type " +
-                                               std::to_string(descriptor.type) + " says it has " +
-                                               std::to_string(descriptor.bytes) + " B");
+    const auto type = static_cast<NamespaceIdType>(descriptor.type);
+    if (descriptor.bytes == 0 || descriptor.bytes > descriptors.size() ||
+        (type == NamespaceIdType::uuid && descriptor.bytes != info.uuid.size())) {
+      return {StatusCode::corruption, "namespace " + std::to_string(info.nsid) +
+                                          ": a descriptor of type " +
+                                          std::to_string(descriptor.type) + " says it has " +
+                                          std::to_string(descriptor.bytes) + " B"};
     }
-    if (descriptor.type == static_cast<uint8_t>(NamespaceIdType::command_set)) {
-      return static_cast<CommandSet>(descriptors[0]);
+    if (type == NamespaceIdType::command_set) {
+      info.command_set = static_cast<CommandSet>(descriptors[0]);
+    } else if (type == NamespaceIdType::uuid) {
+      std::memcpy(info.uuid.data(), descriptors.data(), info.uuid.size());
     }
     descriptors = descriptors.subspan(descriptor.bytes);
   }
-  return CommandSet::nvm;
+  return {};
+}
+
+bool is_same_namespace(const NamespaceInfo& before, const NamespaceInfo& now) {
+  return before.command_set == now.command_set && before.block_bytes == now.block_bytes &&
+         before.metadata_bytes == now.metadata_bytes && before.block_count <= now.block_count &&
+         before.nguid == now.nguid && before.eui64 == now.eui64 && before.uuid == now.uuid;
 }
 
 Status add_zones(NamespaceInfo& info, const IdentifyNamespace& data,

@@ -33,11 +33,15 @@ struct NamespaceInfo {
   uint32_t optimal_io_blocks = 0;   // reads and writes are better off not crossing it; 0: not said
   std::array<uint8_t, 16> nguid{};  // zero: none
   std::array<uint8_t, 8> eui64{};   // zero: none
+  std::array<uint8_t, 16> uuid{};   // zero: none
 };
 
-// Which command set a namespace speaks, by its list of descriptors (IdentifyKind::namespace_descriptors): nvm unless one
-// of them says otherwise. corruption: a descriptor that does not fit.
-Result<CommandSet> command_set_of(std::span<const std::byte> descriptors);
+// Whether `now`, found under the same number, is the namespace that `before` was, with all the blocks it had.
+bool is_same_namespace(const NamespaceInfo& before, const NamespaceInfo& now);
+
+// Adds what a namespace's list of descriptors (IdentifyKind::namespace_descriptors) says: its command set, nvm unless one
+// of them says otherwise, and its UUID. corruption: a descriptor that does not fit.
+Status add_descriptors(NamespaceInfo& info, std::span<const std::byte> descriptors);
 // Adds what a zoned namespace says of its zones. corruption: zones of no blocks, or more than the namespace has.
 Status add_zones(NamespaceInfo& info, const IdentifyNamespace& data,
                  const IdentifyZonedNamespace& zoned);

@@ -98,17 +98,41 @@ std::vector<std::byte> descriptors(std::initializer_list<int> bytes) {
   return list;
 }
 
-TEST(NamespaceInfo, FindsTheCommandSetAmongTheDescriptors) {
-  EXPECT_EQ(command_set_of({}).value(), CommandSet::nvm);
-  EXPECT_EQ(command_set_of(descriptors({})).value(), CommandSet::nvm);
-  EXPECT_EQ(command_set_of(descriptors({4, 1, 0, 0, 2})).value(), CommandSet::zoned);
-  EXPECT_EQ(
-      command_set_of(descriptors({1, 8, 0, 0, 4, 1, 0, 0, 2, 2, 2, 2, 4, 1, 0, 0, 2})).value(),
-      CommandSet::zoned);
-  const auto empty = command_set_of(descriptors({4, 0, 0, 0, 2}));
-  ASSERT_FALSE(empty);
-  EXPECT_EQ(empty.error().code(), StatusCode::corruption);
-  EXPECT_FALSE(command_set_of(descriptors({1, 61})));
+TEST(NamespaceInfo, FindsCommandSetAndUuidAmongTheDescriptors) {
+  const auto read = [](std::initializer_list<int> bytes) {
+    NamespaceInfo info;
+    EXPECT_TRUE(add_descriptors(info, descriptors(bytes)).ok());
+    return info;
+  };
+  EXPECT_EQ(read({}).command_set, CommandSet::nvm);
+  EXPECT_EQ(read({4, 1, 0, 0, 2}).command_set, CommandSet::zoned);
+  const NamespaceInfo both =
+      read({3, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 4, 1, 0, 0, 2});
+  EXPECT_EQ(both.command_set, CommandSet::zoned);
+  EXPECT_EQ(both.uuid[0], 1);
+  EXPECT_EQ(both.uuid[15], 16);
+  NamespaceInfo info;
+  EXPECT_TRUE(add_descriptors(info, {}).ok());
+  for (const auto& wrong :
+       {descriptors({4, 0, 0, 0, 2}), descriptors({1, 61}), descriptors({3, 8})}) {
+    EXPECT_EQ(add_descriptors(info, wrong).code(), StatusCode::corruption);
+  }
+}
+
+TEST(NamespaceInfo, KnowsWhetherItIsTheSame) {
+  const NamespaceInfo before = *namespace_info(3, {}, plain());
+  NamespaceInfo now = before;
+  EXPECT_TRUE(is_same_namespace(before, now));
+  now.block_count += 1;
+  EXPECT_TRUE(is_same_namespace(before, now));
+  now.block_count -= 2;
+  EXPECT_FALSE(is_same_namespace(before, now));
+  now = before;
+  now.uuid[3] = 1;
+  EXPECT_FALSE(is_same_namespace(before, now));
+  now = before;
+  now.block_bytes = 4096;
+  EXPECT_FALSE(is_same_namespace(before, now));
 }
 
 TEST(NamespaceInfo, KnowsItsZones) {

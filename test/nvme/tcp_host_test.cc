@@ -537,6 +537,19 @@ TEST_F(TcpHost, FlushedWritesSurviveALostConnection) {
   EXPECT_EQ(run(flush_command(1)), StatusCode::ok);
 }
 
+TEST_F(TcpHost, AnotherNamespaceUnderTheSameNumberIsNotWrittenTo) {
+  start();
+  std::vector<std::byte> data = pattern(4096, 1);
+  ASSERT_EQ(run(write_command(1, 3, 1), data), StatusCode::ok);
+  target->stop();
+  target->namespace_id = 7;
+  target->start();
+  std::vector<std::byte> other = pattern(4096, 2);
+  EXPECT_EQ(run(write_command(1, 3, 1), other), StatusCode::io_error);
+  EXPECT_TRUE(target->read(3, 1) == data);
+  EXPECT_TRUE(logged("is not the one it was")) << log.text();
+}
+
 TEST_F(TcpHost, ATargetThatStaysAwayIsGivenUp) {
   ControllerOptions options = quick();
   options.reconnect_timeout = 1s;

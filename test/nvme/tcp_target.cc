@@ -562,6 +562,7 @@ bool TcpTarget::identify(Connection& c, const Command& command) {
       IdentifyNamespace data{};
       data.size = data.capacity = data.utilization = options_.block_count;
       data.formats[0].data_shift = static_cast<uint8_t>(std::countr_zero(options_.block_size));
+      data.nguid[15] = namespace_id;
       return output(c, command, bytes_of(data));
     }
     default: return respond(c, command, kInvalidField);

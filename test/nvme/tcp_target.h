@@ -87,6 +87,7 @@ class TcpTarget {
   uint64_t terminations() const { return terminations_.load(); }  // received
 
   TcpTargetFaults faults;
+  std::atomic<uint8_t> namespace_id{0};  // its NGUID's last byte
 
  private:
   struct Connection;
