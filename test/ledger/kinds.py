@@ -39,7 +39,8 @@ KINDS = {
         fuzz("log_block", *BASE, "blobfs/log_format.h", "blobfs/log_reader.*"),
         fuzz("tail", *BASE, "blobfs/tail_format.h", "blobfs/tail_replay.*", "blobfs/shared_tail.*"),
         fuzz("vfio_user", *BASE, "nvme/vfio_user/protocol.*"),
-        fuzz("nvme_tcp", *BASE, "src/wire/nvme/tcp_pdu.*", "nvme/tcp/tcp_queue.*"),
+        fuzz("nvme_tcp", *BASE, "src/wire/nvme/tcp_pdu.*", "nvme/commands.h",
+             "nvme/tcp/tcp_queue.*", "nvme/tcp/tcp_events.*"),
         fuzz("store_image", *STORE),
         # Distinct states in which power loss leaves the disk (test/crash/every_state_test.cc).
         Kind("crash", "distinct", 2_000_000, STORE),
