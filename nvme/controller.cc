@@ -241,8 +241,10 @@ Status Controller::come_back() {
     transport_->reset_harder();
   }
   next_attempt_ = host_.clock.now() + transport_->traits().look_interval;
-  // Whatever it had kept when it went down, it may have lost since.
+  // Whatever it had kept when it went down, it may have lost since; that there is one that stops when told so proves
+  // nothing any more.
   if (reconnects) {
+    transport_->cut_off();
     if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
       give_up(kept);
       return kept.with_context(name());

@@ -158,7 +158,7 @@ Result<Completion> TcpQueue::run_alone(const Command& command, std::span<const s
     ring();
     Completion completion;
     if (reap({&completion, 1}) == 1) return completion;
-    if (failed_) return error(StatusCode::io_error, "the connection failed");
+    if (failed_) return error(StatusCode::io_error, failure_);
     const Duration left = end - steady_clock::now();
     if (left <= Duration::zero()) {
       fail("not answered in time");
@@ -583,7 +583,8 @@ TcpQueue::Step TcpQueue::fail(const std::string& why, tcp::TerminationReason rea
   }
   events_.remove(socket_->fd());
   socket_->hang_up();
-  owner_.connection_failed(shape_, why);
+  failure_ = why;
+  if (serving_) owner_.connection_failed(shape_, why);
   return Step::starved;
 }
 

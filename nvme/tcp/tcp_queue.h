@@ -59,6 +59,8 @@ class TcpQueue final : public CommandQueue {
   // `sent` goes to the controller, or `received` is filled by it; one of them is empty.
   Result<Completion> run_alone(const Command& command, std::span<const std::byte> sent,
                                std::span<std::byte> received, Duration timeout);
+  // That is over: from here on the owner is told when the connection fails. Before, run_alone() says it.
+  void serve() noexcept { serving_ = true; }
 
   uint16_t depth() const override { return shape_.depth; }
   StatusCode post(uint16_t slot, uint16_t cid, const Request& request) noexcept override;
@@ -131,6 +133,8 @@ class TcpQueue final : public CommandQueue {
   bool drained_ = false;  // the socket had no more when it was read last
   bool full_ = false;     // reap() has left something in the buffer
   bool failed_ = false;
+  bool serving_ = false;
+  std::string failure_;      // why
   bool wants_room_ = false;  // the event is to tell of room to send, too
 };
 

@@ -230,6 +230,7 @@ Result<std::unique_ptr<TcpQueue>> TcpTransport::connect_queue(const TcpAddress& 
                                                         .terms = terms},
                                           socket, *events_[id], owner);
   BASALT_TRY(join(*queue, id, entries, deadline));
+  queue->serve();
   sockets_[id] = std::move(socket);
   return queue;
 }

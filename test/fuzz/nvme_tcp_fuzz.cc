@@ -51,6 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                             .host_data_alignment = 4,
                             .max_host_data = 4096}},
                  socket, *events, owner);
+  queue.serve();
   std::array<std::vector<std::byte>, kDepth> memory;
   std::array<iovec, 2 * kDepth> pieces{};
   std::array<Request, kDepth> requests;

@@ -523,6 +523,32 @@ TEST_F(TcpHost, WritesThatAWriteCacheMayHaveLostAreNotCalledSafe) {
   EXPECT_TRUE(logged("writes that were not flushed are gone")) << log.text();
 }
 
+// It was there when it was taken down; what comes up at the second attempt may have lost its power meanwhile.
+TEST_F(TcpHost, AControllerThatDoesNotComeBackAtOnceMayHaveLostItsCache) {
+  start({.volatile_cache = true});
+  std::vector<std::byte> data = pattern(4096, 1);
+  ASSERT_EQ(run(write_command(1, 3, 1), data), StatusCode::ok);
+  target->faults.refuse_identify = 1;
+  EXPECT_FALSE(controller->reset("the test wants it").ok());
+  EXPECT_EQ(run(flush_command(1)), StatusCode::io_error);
+  EXPECT_TRUE(logged("writes that were not flushed are gone")) << log.text();
+}
+
+TEST_F(TcpHost, AQueueThatCannotBeOpenedLeavesTheOthersAlone) {
+  start({.volatile_cache = true});
+  std::vector<std::byte> data = pattern(4096, 1);
+  ASSERT_EQ(run(write_command(1, 3, 1), data), StatusCode::ok);
+  target->faults.close_in_connect = 1;
+  const auto refused = controller->open_queue_pair();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().to_string().find("closed the connection"), std::string::npos)
+      << refused.error().to_string();
+  std::this_thread::sleep_for(1500ms);  // looks of the watch
+  EXPECT_EQ(controller->reset_count(), 0u) << log.text();
+  EXPECT_EQ(run(flush_command(1)), StatusCode::ok);
+  EXPECT_TRUE(controller->open_queue_pair());
+}
+
 TEST_F(TcpHost, FlushedWritesSurviveALostConnection) {
   start({.volatile_cache = true});
   std::vector<std::byte> data = pattern(4096, 1), back(4096);

@@ -477,6 +477,7 @@ bool TcpTarget::fabrics(Connection& c, const Command& command, std::span<const s
         return respond(c, command, kConnectInvalidHost);
       }
       const auto id = static_cast<uint16_t>(command.cdw10 >> 16);
+      if (id != 0 && due(faults.close_in_connect)) return false;
       if (id != 0) {
         const std::lock_guard lock(mutex_);
         if (!taken_.insert(id).second) return respond(c, command, kCommandSequenceError);
@@ -536,6 +537,7 @@ bool TcpTarget::admin(Connection& c, const Command& command, std::span<const std
 bool TcpTarget::identify(Connection& c, const Command& command) {
   switch (static_cast<IdentifyKind>(command.cdw10 & 0xff)) {
     case IdentifyKind::controller: {
+      if (due(faults.refuse_identify)) return respond(c, command, kInternalError);
       IdentifyController data{};
       set_text(data.serial, sizeof data.serial, "TCP1", ' ');
       set_text(data.model, sizeof data.model, "Basalt test target", ' ');

@@ -57,6 +57,8 @@ struct TcpTargetFaults {
   std::atomic<int> bad_header{0};           // a PDU of a type there is not
   std::atomic<int> terminate{0};            // the connection, by a PDU
   std::atomic<int> close_in_response{0};    // half a response, then the end
+  std::atomic<int> close_in_connect{0};     // of an I/O queue
+  std::atomic<int> refuse_identify{0};      // of the controller
   std::atomic<bool> silent{false};          // nothing is answered
   // A queue's number stays taken so long after its connection has ended, as with Linux's target.
   std::atomic<std::chrono::milliseconds> slow_teardown{std::chrono::milliseconds(0)};
