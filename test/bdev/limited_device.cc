@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <random>
 
 #include "base/try.h"
@@ -16,6 +19,23 @@
 namespace basalt {
 namespace {
 
+// Memory of zeroes that costs nothing before it is touched, unlike a vector's.
+class ZeroedMemory {
+ public:
+  explicit ZeroedMemory(size_t bytes)
+      : start_(static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1))), bytes_(bytes) {
+    if (start_ == nullptr) throw std::bad_alloc();
+  }
+  std::span<std::byte> span() const { return {start_.get(), bytes_}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* start) const { std::free(start); }
+  };
+  const std::unique_ptr<std::byte, Free> start_;
+  const size_t bytes_;
+};
+
 class LimitedDevice final : public DeviceBase {
  public:
   static Result<std::unique_ptr<Device>> open(Context& context, const Uri& uri,
@@ -24,7 +44,7 @@ class LimitedDevice final : public DeviceBase {
       : DeviceBase(context, info, limits),
         slots_(slots),
         memory_(info.block_count.value * info.block_size),
-        durable_(info.volatile_write_cache ? memory_.size() : 0) {}
+        durable_(info.volatile_write_cache ? memory_.span().size() : 0) {}
 
   StatusCode carry_out(Io& command);
   void check_limits(const Io& command);
@@ -39,16 +59,17 @@ class LimitedDevice final : public DeviceBase {
   const unsigned slots_;
   std::array<std::atomic<uint64_t>, kOpCount> seen_{};
   Mutex mutex_;  // protects what follows
-  std::vector<std::byte> memory_;
-  std::vector<std::byte> durable_;
+  const ZeroedMemory memory_;
+  const ZeroedMemory durable_;       // empty: all of memory_ is
   size_t dirty_begin_ = ~size_t{0};  // what is not durable lies between these
   size_t dirty_end_ = 0;
 
  private:
   void make_durable() {
-    if (!durable_.empty() && dirty_begin_ < dirty_end_) {
-      std::ranges::copy(std::span(memory_).subspan(dirty_begin_, dirty_end_ - dirty_begin_),
-                        durable_.begin() + static_cast<ptrdiff_t>(dirty_begin_));
+    if (const auto durable = durable_.span(); !durable.empty() && dirty_begin_ < dirty_end_) {
+      const size_t bytes = dirty_end_ - dirty_begin_;
+      std::ranges::copy(memory_.span().subspan(dirty_begin_, bytes),
+                        durable.subspan(dirty_begin_).begin());
     }
     dirty_begin_ = ~size_t{0};
     dirty_end_ = 0;
@@ -134,7 +155,7 @@ StatusCode LimitedDevice::carry_out(Io& command) {
   }
   const size_t size = command.block_count.value * info().block_size;
   const auto blocks_of = [&](Lba lba) {
-    return std::span(memory_).subspan(lba.value * info().block_size, size);
+    return memory_.span().subspan(lba.value * info().block_size, size);
   };
   const std::span<std::byte> blocks = blocks_of(command.lba);
   switch (command.op) {
@@ -155,8 +176,8 @@ StatusCode LimitedDevice::carry_out(Io& command) {
     default: return StatusCode::unsupported;
   }
   const size_t begin = command.lba.value * info().block_size;
-  if (command.flags.fua && !durable_.empty()) {
-    std::ranges::copy(blocks, durable_.begin() + static_cast<ptrdiff_t>(begin));
+  if (const auto durable = durable_.span(); command.flags.fua && !durable.empty()) {
+    std::ranges::copy(blocks, durable.subspan(begin).begin());
   } else {
     dirty_begin_ = std::min(dirty_begin_, begin);
     dirty_end_ = std::max(dirty_end_, begin + size);
@@ -217,9 +238,9 @@ void register_limited_scheme(Context& context) {
 
 std::vector<std::byte> durable_blocks(const Device& device, uint64_t lba, uint64_t count) {
   const auto& self = dynamic_cast<const LimitedDevice&>(device);
-  const auto size = static_cast<ptrdiff_t>(self.info().block_size);
-  const auto begin = self.durable_.begin() + static_cast<ptrdiff_t>(lba) * size;
-  return {begin, begin + static_cast<ptrdiff_t>(count) * size};
+  const size_t size = self.info().block_size;
+  const auto blocks = self.durable_.span().subspan(lba * size, count * size);
+  return {blocks.begin(), blocks.end()};
 }
 
 uint64_t commands_seen(const Device& device, Op op) {
