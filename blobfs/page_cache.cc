@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -95,6 +96,7 @@ std::byte* PageCache::memory_of(const Shard& shard, uint32_t slot) {
 }
 
 size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
+  if (touch != Touch::reuse) return scan(file_id, offset, out, touch);
   size_t done = 0;
   while (done < out.size()) {
     const uint64_t first = (offset + done) / kPageBytes;
@@ -111,14 +113,53 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
       Slot& found = shard.slots[slot];
       const uint64_t skip = (offset + done) % kPageBytes;
       const size_t count = std::min<uint64_t>(out.size() - done, kPageBytes - skip);
-      if (touch == Touch::reuse) {
-        if (found.credit < kMaxCredit) ++found.credit;
-      } else if (touch == Touch::scan && skip + count == kPageBytes) {
-        found.spent = true;
-        if (!std::exchange(found.listed, true)) shard.spent.push_back(slot);
-      }
+      if (found.credit < kMaxCredit) ++found.credit;
       std::memcpy(out.data() + done, memory_of(shard, slot) + skip, count);
       done += count;
+    }
+  }
+  return done;
+}
+
+size_t PageCache::scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
+  size_t done = 0;
+  for (bool found_all = true; found_all && done < out.size();) {
+    const uint64_t first = (offset + done) / kPageBytes;
+    const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
+    Shard& shard = shard_of(file_id, first);
+    std::array<Copy, kGroupPages> copies;
+    size_t count = 0, bytes = 0;
+    {
+      const MutexLock lock(shard.mutex);
+      for (uint64_t page = first; page < group_end && done + bytes < out.size(); ++page) {
+        const uint32_t slot = find(shard, file_id, page);
+        if (slot == kNone || shard.slots[slot].pins == kMaxPins) {
+          shard.misses.fetch_add(1, std::memory_order_relaxed);
+          found_all = false;
+          break;
+        }
+        shard.hits.fetch_add(1, std::memory_order_relaxed);
+        ++shard.slots[slot].pins;
+        const uint64_t skip = (offset + done + bytes) % kPageBytes;
+        const size_t wanted = std::min<uint64_t>(out.size() - done - bytes, kPageBytes - skip);
+        copies[count++] = {slot, memory_of(shard, slot), skip, wanted};
+        bytes += wanted;
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(out.data() + done, copies[i].memory + copies[i].skip, copies[i].count);
+      done += copies[i].count;
+    }
+    const MutexLock lock(shard.mutex);
+    for (size_t i = 0; i < count; ++i) {
+      Slot& slot = shard.slots[copies[i].slot];
+      --slot.pins;
+      if (slot.file_id == 0) {  // dropped meanwhile
+        if (slot.pins == 0) release(shard, copies[i].slot);
+      } else if (touch == Touch::scan && copies[i].skip + copies[i].count == kPageBytes) {
+        slot.spent = true;
+        if (!std::exchange(slot.listed, true)) shard.spent.push_back(copies[i].slot);
+      }
     }
   }
   return done;
@@ -145,7 +186,8 @@ uint32_t PageCache::take_spent(Shard& shard) {
     shard.spent.pop_back();
     Slot& candidate = shard.slots[slot];
     candidate.listed = false;
-    const bool goes = candidate.spent && candidate.credit == 0 && candidate.file_id != 0;
+    const bool goes =
+        candidate.spent && candidate.credit == 0 && candidate.pins == 0 && candidate.file_id != 0;
     candidate.spent = false;
     if (goes) return slot;
   }
@@ -168,12 +210,14 @@ uint32_t PageCache::take_slot(Shard& shard) {
   uint32_t slot = take_fresh(shard);
   if (slot != kNone) return slot;
   slot = take_spent(shard);
-  while (slot == kNone) {
+  // Round often enough for the credit of all to be gone.
+  for (uint64_t left = uint64_t{pages_per_shard_} * (kMaxCredit + 1); slot == kNone; --left) {
+    if (left == 0) return kNone;
     Slot& candidate = shard.slots[shard.hand];
-    if (candidate.credit == 0)
-      slot = shard.hand;
-    else
+    if (candidate.credit != 0)
       --candidate.credit;
+    else if (candidate.pins == 0)
+      slot = shard.hand;
     shard.hand = shard.hand + 1 == pages_per_shard_ ? 0 : shard.hand + 1;
   }
   unlink(shard, slot);
@@ -186,32 +230,67 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
   memory_.back_ahead();
   while (bytes.size() >= kPageBytes) {
     const uint64_t group_end = (page / kGroupPages + 1) * kGroupPages;
+    const uint64_t wanted = std::min<uint64_t>(group_end - page, bytes.size() / kPageBytes);
     Shard& shard = shard_of(file_id, page);
-    const MutexLock lock(shard.mutex);
-    // Under the shard's lock: an erase() that follows the change of generation sees this page, or this
-    // sees the new generation.
-    if (generation.load(std::memory_order_acquire) != expected) return;
-    for (; page < group_end && bytes.size() >= kPageBytes;
-         ++page, bytes = bytes.subspan(kPageBytes)) {
-      uint32_t slot = find(shard, file_id, page);
-      if (slot == kNone) {
-        slot = take_slot(shard);
-        uint32_t& bucket = bucket_of(shard, file_id, page);
-        shard.slots[slot] = {file_id, page, bucket, 0, false, shard.slots[slot].listed};
+    std::array<Copy, kGroupPages> copies;
+    size_t count = 0;
+    {
+      const MutexLock lock(shard.mutex);
+      if (generation.load(std::memory_order_acquire) != expected) return;
+      for (; count < wanted; ++count) {
+        const uint32_t slot = take_slot(shard);
+        if (slot == kNone) break;
+        shard.slots[slot].pins = 1;
+        copies[count] = {slot, memory_of(shard, slot), 0, kPageBytes};
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(copies[i].memory, bytes.data() + i * kPageBytes, kPageBytes);
+    }
+    {
+      const MutexLock lock(shard.mutex);
+      // Under the shard's lock: an erase() that follows the change of generation sees these pages, or this
+      // sees the new generation.
+      const bool valid = generation.load(std::memory_order_acquire) == expected;
+      for (size_t i = 0; i < count; ++i) {
+        const uint32_t slot = copies[i].slot;
+        shard.slots[slot].pins = 0;
+        if (!valid) {
+          release(shard, slot);
+          continue;
+        }
+        if (const uint32_t old = find(shard, file_id, page + i); old != kNone) drop(shard, old);
+        uint32_t& bucket = bucket_of(shard, file_id, page + i);
+        shard.slots[slot] = {.file_id = file_id,
+                             .page = page + i,
+                             .next = bucket,
+                             .listed = shard.slots[slot].listed};
         bucket = slot;
       }
-      std::memcpy(memory_of(shard, slot), bytes.data(), kPageBytes);
+      if (!valid) return;
     }
+    // Without a slot it stays out.
+    const size_t advance = std::max<size_t>(count, 1);
+    page += advance;
+    bytes = bytes.subspan(advance * kPageBytes);
   }
+}
+
+void PageCache::release(Shard& shard, uint32_t slot) {
+  shard.slots[slot].next = shard.free;
+  shard.slots[slot].credit = 0;
+  shard.free = slot;
+}
+
+// Takes a page out of the index; whoever copies from it releases the slot.
+void PageCache::drop(Shard& shard, uint32_t slot) {
+  unlink(shard, slot);
+  if (shard.slots[slot].pins == 0) release(shard, slot);
 }
 
 void PageCache::erase_page(Shard& shard, uint64_t file_id, uint64_t page) {
   const uint32_t slot = find(shard, file_id, page);
-  if (slot == kNone) return;
-  unlink(shard, slot);
-  shard.slots[slot].next = shard.free;
-  shard.slots[slot].credit = 0;
-  shard.free = slot;
+  if (slot != kNone) drop(shard, slot);
 }
 
 void PageCache::erase(uint64_t file_id, uint64_t first, uint64_t count) {
@@ -257,7 +336,10 @@ bool PageCache::check_invariants() {
     uint32_t used = 0, free = 0;
     for (uint32_t slot = 0; slot < pages_per_shard_; ++slot) {
       const Slot& s = shard.slots[slot];
-      if (s.file_id == 0) continue;
+      if (s.file_id == 0) {
+        used += s.pins != 0;
+        continue;
+      }
       ++used;
       if (&shard_of(s.file_id, s.page) != &shard || find(shard, s.file_id, s.page) != slot)
         return false;

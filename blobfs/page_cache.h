@@ -1,7 +1,9 @@
 // PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
 //
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
-// mostly meets one shard, and each shard has its own lock, held for a lookup and the copy of a page.
+// mostly meets one shard, and each shard has its own lock. It is held for a lookup, and by a read that may come again
+// also for the copy. What copies in the background, filling and scanning, does so without it, from and to pinned slots:
+// such a thread may be taken off its core at any time, and readers must not wait until it has it back.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
@@ -71,12 +73,20 @@ class PageCache {
     uint64_t page = 0;
     uint32_t next = kNone;  // in the bucket's chain, or in the free list
     uint8_t credit = 0;
-    bool spent = false;   // a scan has read it to its end
+    uint8_t pins = 0;    // who copies from or to it without the lock: not to be replaced, nor freed
+    bool spent = false;  // a scan has read it to its end
     bool listed = false;  // in the shard's list of spent pages
   };
   static constexpr uint32_t kNone = ~uint32_t{0};
-  static constexpr uint8_t kMaxCredit = 3;
+  static constexpr uint8_t kMaxCredit = 3, kMaxPins = 255;
   static constexpr uint64_t kGroupPages = 4;
+  // What is copied without a shard's lock: up to a group.
+  struct Copy {
+    uint32_t slot;
+    std::byte* memory;
+    uint64_t skip;
+    size_t count;
+  };
   struct alignas(64) Shard {
     Mutex mutex;
     std::vector<Slot> slots;
@@ -96,6 +106,10 @@ class PageCache {
   uint32_t find(Shard& shard, uint64_t file_id, uint64_t page);
   void unlink(Shard& shard, uint32_t slot);
   static std::byte* memory_of(const Shard& shard, uint32_t slot);
+  static void release(Shard& shard, uint32_t slot);
+  void drop(Shard& shard, uint32_t slot);
+  size_t scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
+  // kNone: all are pinned.
   uint32_t take_slot(Shard& shard);
   // The newest spent page's slot; kNone: there is none.
   static uint32_t take_spent(Shard& shard);
