@@ -45,6 +45,14 @@ inline Command compare_command(uint32_t nsid, uint64_t lba, uint32_t block_count
 inline Command verify_command(uint32_t nsid, uint64_t lba, uint32_t block_count) {
   return block_command(IoOpcode::verify, nsid, lba, block_count);
 }
+// Of a namespace whose metadata is protection information of `type` 1 … 3 and nothing else: the controller makes and
+// checks it, with reference tags as type 1 has them, and none of it is in the data.
+inline void protect_by_controller(Command& command, uint8_t type) {
+  command.cdw12 = command.cdw12 | kProtectionAction | kCheckGuard;
+  if (type == 3) return;  // its reference tags are the application's
+  command.cdw12 = command.cdw12 | kCheckReferenceTag;
+  command.cdw14 = command.cdw10;
+}
 // Dataset management, deallocate; the data is `range_count` DatasetRanges, 1 … 256.
 inline Command deallocate_command(uint32_t nsid, uint32_t range_count = 1) {
   Command command;

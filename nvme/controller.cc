@@ -8,6 +8,8 @@
 #include "base/try.h"
 #include "nvme/commands.h"
 #include "nvme/pcie_transport.h"
+#include "wire/nvme/admin.h"
+#include "wire/nvme/log_page.h"
 
 namespace basalt::nvme {
 
@@ -93,6 +95,36 @@ uint16_t Controller::queue_pair_limit() const {
   return identity_.queue_pairs;
 }
 
+AccessState Controller::access_state(uint32_t nsid) const {
+  const MutexLock lock(mutex_);
+  const bool there = std::any_of(identity_.namespaces.begin(), identity_.namespaces.end(),
+                                 [&](const NamespaceInfo& space) { return space.nsid == nsid; });
+  if (!there) return AccessState::persistent_loss;
+  if (!identity_.access_known) return AccessState::optimized;
+  const auto found = identity_.access.find(nsid);
+  return found == identity_.access.end() ? AccessState::inaccessible : found->second;
+}
+
+bool Controller::has_unflushed_writes() const {
+  return may_lose_writes_.load(std::memory_order_relaxed) &&
+         (unflushed == nullptr || unflushed_writes_.any());
+}
+
+void Controller::refresh_access() noexcept {
+  access_is_old_.store(true, std::memory_order_release);
+  watch_.wake();
+}
+
+void Controller::add_listener(Listener& listener) {
+  const MutexLock lock(listeners_mutex_);
+  listeners_.push_back(&listener);
+}
+
+void Controller::remove_listener(Listener& listener) {
+  const MutexLock lock(listeners_mutex_);
+  std::erase(listeners_, &listener);
+}
+
 void Controller::on_event(std::function<void(uint32_t)> handler) {
   const MutexLock lock(mutex_);
   event_handler_ = std::move(handler);
@@ -123,6 +155,17 @@ Status Controller::run_admin(const Command& command, std::span<const std::byte> 
 
 Result<std::unique_ptr<QueuePair>> Controller::open_queue_pair() {
   const MutexLock lock(control_);
+  return open_queue_pair_locked();
+}
+
+Result<std::unique_ptr<QueuePair>> Controller::try_open_queue_pair() {
+  const MutexLock lock(control_, std::try_to_lock);
+  if (!lock)
+    return error(StatusCode::busy, name() + ": the controller is busy with something else");
+  return open_queue_pair_locked();
+}
+
+Result<std::unique_ptr<QueuePair>> Controller::open_queue_pair_locked() {
   if (epoch.load() == kGone) return error(gone_status(), name() + ": the controller is gone");
   if (epoch.load() % 2 == 1) {
     return error(StatusCode::busy,
@@ -151,7 +194,9 @@ Result<std::unique_ptr<QueuePair>> Controller::open_queue_pair() {
 }
 
 Result<std::unique_ptr<CommandQueue>> Controller::renew(uint16_t queue_id, uint32_t& made_in) {
-  const MutexLock lock(control_);
+  const MutexLock lock(control_, std::try_to_lock);
+  if (!lock)
+    return error(StatusCode::busy, name() + ": the controller is busy with something else");
   made_in = epoch.load();
   if (made_in == kGone) return error(gone_status(), name() + ": the controller is gone");
   if (made_in % 2 == 1) return error(StatusCode::busy, name() + ": the controller is down");
@@ -207,10 +252,7 @@ Status Controller::reset_locked(std::string_view reason) {
     // Down first: a write that completes from here on either is seen below or has not completed (QueuePair::note_kept).
     epoch.fetch_add(1, std::memory_order_seq_cst);  // odd
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
-      give_up(kept);
-      return kept.with_context(name());
-    }
+    BASALT_TRY(check_state_kept());
     resets_.fetch_add(1, std::memory_order_relaxed);
     down_since_ = host_.clock.now();
     last_failure_.clear();
@@ -245,10 +287,8 @@ Status Controller::come_back() {
   // nothing any more.
   if (reconnects) {
     transport_->cut_off();
-    if (Status kept = transport_->check_state_kept(unflushed_writes_.any()); !kept.ok()) {
-      give_up(kept);
-      return kept.with_context(name());
-    }
+    BASALT_TRY(check_state_kept());
+    note_settled();
   }
   const bool hopeless = status.code() == StatusCode::device_removed ||
                         status.code() == StatusCode::permission_denied ||
@@ -258,6 +298,24 @@ Status Controller::come_back() {
   }
   give_up(status);
   return status.with_context(name());
+}
+
+// The controller is down and cut off: what may move on does, once nothing of it can be acted on any more.
+void Controller::note_settled() {
+  const uint32_t now = epoch.load();
+  if (!transport_->traits().reconnects || !transport_->settled() || settled_in.load() == now)
+    return;
+  settled_in.store(now, std::memory_order_release);
+  wake_queues();
+}
+
+// Gives the controller up if it may have lost what it acknowledged.
+Status Controller::check_state_kept() {
+  const Status kept = transport_->check_state_kept(unflushed_writes_.any());
+  if (kept.ok()) return {};
+  lost_writes_.store(true, std::memory_order_release);
+  give_up(kept);
+  return kept.with_context(name());
 }
 
 // The controller reaches no memory from here on: what is outstanding may be given back.
@@ -272,6 +330,8 @@ void Controller::give_up(const Status& why) {
                                                               : StatusCode::io_error);
   if (epoch.exchange(kGone, std::memory_order_acq_rel) != kGone) {
     host_.log.log(LogLevel::error, "nvme", why.with_context(name() + ": given up").to_string());
+    listeners_are_due_.store(true);
+    watch_.wake();
   }
   if (admin_ != nullptr) admin_->end();
   wake_queues();
@@ -286,13 +346,91 @@ void Controller::wake_queues() {
 
 // ---- The watch
 
+// Said once, and tried again at the next look.
+void Controller::news_failed(const Status& status) {
+  ++news_failures_;
+  if (status.message() == last_news_failure_) return;
+  last_news_failure_ = status.message();
+  host_.log.log(LogLevel::warning, "nvme", status.with_context(name()).to_string());
+}
+
+void Controller::update_namespaces() {
+  constexpr unsigned kPatience = 3;  // with one that cannot be read now
+  Identity now;
+  {
+    const MutexLock lock(mutex_);
+    now = identity_;
+  }
+  now.namespaces.clear();
+  // Reading the log is what lets the controller tell of the next change.
+  ChangedNamespacesLog changed;
+  Status status =
+      admin_->run(log_page_command(LogPage::changed_namespaces, sizeof changed), {},
+                  std::as_writable_bytes(std::span(&changed, 1)), options_.admin_timeout);
+  if (status.ok()) {
+    status = read_namespaces(*admin_, now,
+                             news_failures_ < kPatience ? OnFailure::fail : OnFailure::leave_out);
+  }
+  if (!status.ok()) {
+    news_failed(status);
+    namespaces_are_old_.store(true);
+    return;
+  }
+  news_failures_ = 0;
+  {
+    const MutexLock lock(mutex_);
+    // Another one under a number that is known is not what anybody has opened.
+    std::erase_if(now.namespaces, [&](const NamespaceInfo& space) {
+      const auto known = known_.find(space.nsid);
+      if (known == known_.end() || has_same_identity(known->second, space)) return false;
+      host_.log.log(LogLevel::warning, "nvme",
+                    name() + ": namespace " + std::to_string(space.nsid) +
+                        " is another one now; it is there when the controller is opened anew");
+      return true;
+    });
+    remember_namespaces(now.namespaces);
+    identity_.namespaces = std::move(now.namespaces);
+    access_generation_.fetch_add(1, std::memory_order_release);
+  }
+  listeners_are_due_.store(true);
+  wake_queues();
+}
+
+void Controller::update_access_states() {
+  const IdentifyController data = identity();
+  if ((data.multipath & kReportsAccess) == 0) return;
+  Result<AccessStates> states = read_access_states(*admin_, data, max_transfer_bytes());
+  if (!states) {
+    news_failed(states.error());
+    access_is_old_.store(true);
+    return;
+  }
+  {
+    const MutexLock lock(mutex_);
+    identity_.access = std::move(*states);
+    identity_.access_known = true;
+    access_generation_.fetch_add(1, std::memory_order_release);
+  }
+  wake_queues();
+}
+
 void Controller::watch_once() {
+  look();
+  if (!listeners_are_due_.exchange(false)) return;
+  const MutexLock lock(listeners_mutex_);
+  for (Listener* listener : listeners_) listener->controller_changed();
+}
+
+void Controller::look() {
   MutexLock lock(control_);
   if (epoch.load() == kGone) return;
   if (epoch.load() % 2 == 1) {
     if (!doomed_.ok()) {
       give_up(doomed_);
-    } else if (host_.clock.now() >= next_attempt_) {
+      return;
+    }
+    note_settled();  // coming back may take long
+    if (host_.clock.now() >= next_attempt_) {
       [[maybe_unused]] const Status said_already = come_back();
     }
     return;
@@ -333,6 +471,13 @@ void Controller::watch_once() {
     }
   }
   const std::vector<uint32_t> events = admin_->poll_events();
+  for (const uint32_t event : events) {
+    const auto page = static_cast<LogPage>(AsyncEvent::from_word(event).log_page);
+    if (page == LogPage::asymmetric_access) access_is_old_.store(true);
+    if (page == LogPage::changed_namespaces) namespaces_are_old_.store(true);
+  }
+  if (access_is_old_.exchange(false)) update_access_states();
+  if (namespaces_are_old_.exchange(false)) update_namespaces();
   std::function<void(uint32_t)> handler;
   {
     const MutexLock state(mutex_);

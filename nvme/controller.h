@@ -25,11 +25,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/sync.h"
+#include "nvme/access_states.h"
 #include "nvme/admin_queue.h"
 #include "nvme/controller_options.h"
 #include "nvme/namespace_info.h"
@@ -65,6 +67,8 @@ class Controller final : private ControllerLink {
 
   // no_space when as many are open as the controller has.
   Result<std::unique_ptr<QueuePair>> open_queue_pair();
+  // The same, but does not wait for a reset or another opening that is under way: busy.
+  Result<std::unique_ptr<QueuePair>> try_open_queue_pair();
 
   // An admin command; see AdminQueue::run(). Zero timeout: the option's.
   Status run_admin(const Command& command, std::span<const std::byte> sent = {},
@@ -78,13 +82,45 @@ class Controller final : private ControllerLink {
   // How often that was done.
   uint64_t reset_count() const { return resets_.load(std::memory_order_relaxed); }
 
-  // Told of each asynchronous event (word 0 of its completion) from the watch's thread.
+  // How `nsid` is reached through this controller, by its last word; optimized where it reports no such thing (ANA).
+  AccessState access_state(uint32_t nsid) const;
+  // Changes with what access_state() says.
+  uint32_t access_generation() const { return access_generation_.load(std::memory_order_acquire); }
+  // A command was refused for its namespace's state: the states are read again, by the watch.
+  void refresh_access() noexcept;
+
+  // Commands can be sent.
+  bool is_up() const { return epoch.load(std::memory_order_acquire) % 2 == 0; }
+  // It was given up because writes it had acknowledged, and no flush covered, may be lost.
+  bool may_have_lost_writes() const { return lost_writes_.load(std::memory_order_acquire); }
+  // Whether it has acknowledged writes that are safe only once a flush has covered them; one that is not reached over a
+  // network, and has a write cache, may always have.
+  bool has_unflushed_writes() const;
+
+  // Told, from the watch's thread, that namespaces() has changed, or that the controller is gone.
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    virtual void controller_changed() = 0;
+  };
+  void add_listener(Listener& listener);
+  // Waits for a call under way; not from one.
+  void remove_listener(Listener& listener);
+  // What it is gone for, device_removed or another reason; ok: it is not.
+  StatusCode gone() const {
+    return epoch.load(std::memory_order_acquire) == kGone ? gone_status_.load() : StatusCode::ok;
+  }
+
+  // Told of each asynchronous event (word 0 of its completion) from the watch's thread. The logs of changed namespaces
+  // and of their access have been read by then.
   void on_event(std::function<void(uint32_t)> handler);
 
  private:
   struct Identity {
     IdentifyController data{};
     std::vector<NamespaceInfo> namespaces{};
+    AccessStates access{};
+    bool access_known = false;
     uint64_t max_transfer_bytes = 0;
     uint16_t queue_pairs = 0;        // granted
     bool more_command_sets = false;  // than NVM: namespaces may differ
@@ -100,16 +136,28 @@ class Controller final : private ControllerLink {
 
   Status bring_up();
   Status identify(AdminQueue& admin, IdentifyController& data);
-  Status read_namespaces(AdminQueue& admin, Identity& identity);
+  enum class OnFailure : uint8_t { leave_out, fail };  // of a namespace that cannot be read now
+  Status read_namespaces(AdminQueue& admin, Identity& identity, OnFailure on_failure);
   Status check_namespaces(const Identity& identity) const;
+  void remember_namespaces(const std::vector<NamespaceInfo>& spaces);
   Result<NamespaceInfo> read_namespace(AdminQueue& admin, const Identity& identity, uint32_t nsid);
   Status grant_queues(AdminQueue& admin, Identity& identity);
+  Result<AccessStates> read_access_states(AdminQueue& admin, const IdentifyController& data,
+                                          uint64_t max_bytes);
+  Status ask_about_changes(AdminQueue& admin, Identity& identity);
+  void news_failed(const Status& status);
+  void update_access_states();
+  void update_namespaces();
   Status shut_down();
   Status reset_locked(std::string_view reason);
   Status come_back();
+  Result<std::unique_ptr<QueuePair>> open_queue_pair_locked();
   void give_up(const Status& why);
+  void note_settled();
+  Status check_state_kept();
   void wake_queues();
   void watch_once();
+  void look();
 
   // ControllerLink
   void expired(uint16_t queue_id, uint16_t cid, bool aborted_before) override;
@@ -117,6 +165,7 @@ class Controller final : private ControllerLink {
   void close(uint16_t queue_id, uint32_t made_in) noexcept override;
   Duration retry_delay(CompletionStatus status) const override;
   StatusCode gone_status() const override { return gone_status_.load(); }
+  void settle(uint16_t queue_id) noexcept override { transport_->settle(queue_id); }
 
   const HostServices host_;
   const ControllerOptions options_;
@@ -124,21 +173,34 @@ class Controller final : private ControllerLink {
   UnflushedWrites unflushed_writes_;
   std::atomic<uint64_t> resets_{0};
   std::atomic<StatusCode> gone_status_{StatusCode::device_removed};
+  std::atomic<bool> lost_writes_{false};
+  std::atomic<bool> may_lose_writes_{false};
+  std::atomic<uint32_t> access_generation_{0};
+  std::atomic<bool> access_is_old_{false};
+  std::atomic<bool> namespaces_are_old_{false};
+  std::atomic<bool> listeners_are_due_{false};
   std::array<std::atomic<uint16_t>, 4> retry_delays_{};  // by CRD, in 100 ms
 
   Mutex control_;  // one bring-up, reset, queue creation or shutdown at a time; taken before mutex_
   Duration down_since_{};
   Duration next_attempt_{};
-  std::string last_failure_;  // of coming back: said once
+  std::string last_failure_;       // of coming back: said once
+  std::string last_news_failure_;  // of reading what has changed: likewise
+  unsigned news_failures_ = 0;     // in a row
   Status doomed_;  // not ok: to be given up, once what was sent cannot be acted on any more
   std::shared_ptr<AdminQueue>
       admin_;  // shared with whoever runs a command; changed under both mutexes
 
   mutable Mutex mutex_;  // protects all below
   Identity identity_;
+  // By number, each namespace as it was when it was seen first, with the size it has now: what another is not taken for.
+  std::map<uint32_t, NamespaceInfo> known_;
   std::vector<bool> open_;  // by queue id
   std::vector<Expired> expired_;
   std::function<void(uint32_t)> event_handler_;
+
+  Mutex listeners_mutex_;  // protects what follows; held while they are called
+  std::vector<Listener*> listeners_;
 
   Watch watch_{[this] { watch_once(); }};  // last: it uses all of the above
 };

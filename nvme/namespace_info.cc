@@ -79,10 +79,15 @@ Status add_descriptors(NamespaceInfo& info, std::span<const std::byte> descripto
   return {};
 }
 
-bool is_same_namespace(const NamespaceInfo& before, const NamespaceInfo& now) {
+bool has_same_identity(const NamespaceInfo& before, const NamespaceInfo& now) {
   return before.command_set == now.command_set && before.block_bytes == now.block_bytes &&
-         before.metadata_bytes == now.metadata_bytes && before.block_count <= now.block_count &&
-         before.nguid == now.nguid && before.eui64 == now.eui64 && before.uuid == now.uuid;
+         before.metadata_bytes == now.metadata_bytes &&
+         before.protection_type == now.protection_type && before.nguid == now.nguid &&
+         before.eui64 == now.eui64 && before.uuid == now.uuid;
+}
+
+bool is_same_namespace(const NamespaceInfo& before, const NamespaceInfo& now) {
+  return has_same_identity(before, now) && before.block_count <= now.block_count;
 }
 
 Status add_zones(NamespaceInfo& info, const IdentifyNamespace& data,

@@ -27,7 +27,12 @@ struct NamespaceInfo {
   uint32_t metadata_bytes = 0;        // per block
   bool metadata_interleaved = false;  // it follows each block's data instead of lying apart
   uint8_t protection_type = 0;        // end-to-end protection: 0 none, 1 … 3
-  uint32_t atomic_write_blocks = 1;   // that power loss does not tear, wherever they lie …
+  // All of the metadata is protection information, which the controller can make and check by itself.
+  bool only_protection() const {
+    constexpr uint32_t kSmallest = 8;  // with a guard of 16 bits; the longer ones take 16 B
+    return protection_type >= 1 && protection_type <= 3 && metadata_bytes == kSmallest;
+  }
+  uint32_t atomic_write_blocks = 1;  // that power loss does not tear, wherever they lie …
   uint32_t atomic_boundary_blocks =
       0;                            // … unless they cross a multiple of this; 0: no such boundary
   uint32_t optimal_io_blocks = 0;   // reads and writes are better off not crossing it; 0: not said
@@ -36,6 +41,8 @@ struct NamespaceInfo {
   std::array<uint8_t, 16> uuid{};   // zero: none
 };
 
+// Whether they are one namespace, whatever its size.
+bool has_same_identity(const NamespaceInfo& before, const NamespaceInfo& now);
 // Whether `now`, found under the same number, is the namespace that `before` was, with all the blocks it had.
 bool is_same_namespace(const NamespaceInfo& before, const NamespaceInfo& now);
 

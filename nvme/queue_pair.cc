@@ -49,21 +49,16 @@ bool may_stay_in_cache(const Command& command) {
   }
 }
 
+bool is_of_path(CompletionStatus status) {
+  return status.type() == static_cast<uint8_t>(StatusType::path);
+}
+// What the states of asymmetric access promise, and other errors of the path do not.
+bool is_not_carried_out(CompletionStatus status) {
+  return status.is(kAccessPersistentLoss) || status.is(kAccessInaccessible) ||
+         status.is(kAccessTransition);
+}
+
 }  // namespace
-
-void QueuePair::List::push(Request& request) noexcept {
-  request.next = nullptr;
-  (last != nullptr ? last->next : first) = &request;
-  last = &request;
-}
-
-Request* QueuePair::List::pop() noexcept {
-  Request* request = first;
-  if (request == nullptr) return nullptr;
-  first = request->next;
-  if (first == nullptr) last = nullptr;
-  return request;
-}
 
 QueuePair::QueuePair(const QueuePairOptions& options, ControllerLink& link,
                      std::unique_ptr<CommandQueue> queue, MemoryMap& memory, Clock& clock,
@@ -93,6 +88,8 @@ void QueuePair::submit(Request& request) noexcept {
   ++outstanding_;
   request.attempts = 0;
   request.completion = {};
+  request.elsewhere = false;
+  request.expired = false;
   if (waiting_.first != nullptr || !has_room(request) || !post(request)) waiting_.push(request);
 }
 
@@ -104,7 +101,7 @@ bool QueuePair::has_room(const Request& request) const noexcept {
 
 // False when it has to wait. A Request the transport refuses is kept for the next poll().
 bool QueuePair::post(Request& request) noexcept {
-  if (queue_ == nullptr || epoch_ != link_.epoch.load(std::memory_order_relaxed)) return false;
+  if (!usable()) return false;
   const uint16_t slot = free_.back();
   ids_[slot] = static_cast<uint16_t>(ids_[slot] + (1u << slot_bits_));
   // Before the controller can see it: what completes from here on, it need not cover.
@@ -204,7 +201,11 @@ bool QueuePair::complete(const Completion& completion) noexcept {
     give_back(request, StatusCode::timed_out);
     return true;
   }
-  if (try_again(request, status)) return false;
+  if (request.may_move && is_of_path(status) && !status.do_not_retry()) {
+    request.elsewhere = is_not_carried_out(status) || is_repeatable(request.command);
+  } else if (try_again(request, status)) {
+    return false;
+  }
   give_back(request, to_status_code(status));
   return true;
 }
@@ -266,7 +267,7 @@ bool QueuePair::try_again(Request& request, CompletionStatus status) noexcept {
 
 unsigned QueuePair::give_back_failed() noexcept {
   unsigned count = 0;
-  for (List list = std::exchange(failed_, {}); Request* request = list.pop(); ++count) {
+  for (RequestList list = std::exchange(failed_, {}); Request* request = list.pop(); ++count) {
     give_back(*request, request->status);
   }
   return count;
@@ -275,7 +276,7 @@ unsigned QueuePair::give_back_failed() noexcept {
 // Times are taken here and not at each command: a command's begins with the first look at it.
 void QueuePair::watch(Duration now) noexcept {
   polls_ = 0;
-  for (List list = std::exchange(delayed_, {}); Request* request = list.pop();) {
+  for (RequestList list = std::exchange(delayed_, {}); Request* request = list.pop();) {
     (request->due <= now ? waiting_ : delayed_).push(*request);
   }
   // Of a controller that is down nobody expects an answer; what it has is sent again, and its time begins anew.
@@ -299,8 +300,12 @@ void QueuePair::watch(Duration now) noexcept {
 unsigned QueuePair::catch_up() noexcept {
   unsigned count = give_back_failed();
   const uint32_t now = link_.epoch.load(std::memory_order_acquire);
+  settle();
   if (now == ControllerLink::kGone) return count + give_back_all(link_.gone_status());
-  if (now % 2 == 1) return count;
+  if (now % 2 == 1) {
+    return count + move_elsewhere(link_.settled_in.load(std::memory_order_acquire) == now);
+  }
+  if (now == hopeless_in_) return count + give_back_all(hopeless_for_);
   count += resend_lost();
   queue_.reset();  // before there is another with its number
   uint32_t made_in = now;
@@ -313,12 +318,14 @@ unsigned QueuePair::catch_up() noexcept {
   if (queue.error().code() == StatusCode::busy) return count;
   if (link_.epoch.load(std::memory_order_acquire) != now) return count;  // down once more
   log_.log(LogLevel::error, "nvme", queue.error().to_string());
-  return count + give_back_all(queue.error().code());
+  hopeless_in_ = now;
+  hopeless_for_ = queue.error().code();
+  return count + give_back_all(hopeless_for_);
 }
 
 // The reset has ended what was in flight.
 unsigned QueuePair::resend_lost() noexcept {
-  List lost;
+  RequestList lost;
   for (uint16_t slot = 0; slot < in_use_.size(); ++slot) {
     if (in_use_[slot] != nullptr) lost.push(take(slot));
   }
@@ -336,14 +343,43 @@ unsigned QueuePair::resend_lost() noexcept {
   return count;
 }
 
+// One whose time is up may be what brings controllers down.
+bool QueuePair::can_go_elsewhere(const Request& request) noexcept {
+  return !request.expired && (request.attempts == 0 || is_repeatable(request.command));
+}
+
+// While the controller is down: what was not sent, and once that is settled what was.
+unsigned QueuePair::move_elsewhere(bool settled) noexcept {
+  RequestList moving;
+  for (RequestList* from : {&waiting_, &delayed_}) {
+    for (RequestList list = std::exchange(*from, {}); Request* request = list.pop();) {
+      (request->may_move ? moving : *from).push(*request);
+    }
+  }
+  for (uint16_t slot = 0; settled && slot < in_use_.size(); ++slot) {
+    const Request* request = in_use_[slot];
+    if (request != nullptr && request->may_move) moving.push(take(slot));
+  }
+  unsigned count = 0;
+  for (; Request* request = moving.pop(); ++count) {
+    request->elsewhere = can_go_elsewhere(*request);
+    give_back(*request, request->expired ? StatusCode::timed_out : StatusCode::io_error);
+  }
+  return count;
+}
+
 unsigned QueuePair::give_back_all(StatusCode status) noexcept {
-  List all = std::exchange(waiting_, {});
-  for (List list = std::exchange(delayed_, {}); Request* request = list.pop();) all.push(*request);
+  RequestList all = std::exchange(waiting_, {});
+  for (RequestList list = std::exchange(delayed_, {}); Request* request = list.pop();)
+    all.push(*request);
   for (uint16_t slot = 0; slot < in_use_.size(); ++slot) {
     if (in_use_[slot] != nullptr) all.push(take(slot));
   }
   unsigned count = 0;
-  for (; Request* request = all.pop(); ++count) give_back(*request, status);
+  for (; Request* request = all.pop(); ++count) {
+    request->elsewhere = request->may_move && can_go_elsewhere(*request);
+    give_back(*request, status);
+  }
   return count;
 }
 

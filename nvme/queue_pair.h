@@ -11,7 +11,9 @@
 // the Request given back. An id is its place and, above it, a number that changes with every use: a completion
 // that comes twice, names an id nobody waits for, or another queue, is counted, logged and ignored.
 // What fails without "do not retry", and what a reset took away, is sent again if repeating it is harmless
-// (is_repeatable in queue_pair.cc), after the delay the controller asks for; else it completes with an error.
+// (is_repeatable in queue_pair.cc), after the delay the controller asks for; else it completes with an error. What may
+// move to another controller (multipath.h) comes back as soon as this one is down; if it was sent, once that cannot
+// be acted on any more.
 //
 // Invariants (check_invariants): places free and in use make the depth; each in use has its Request, posted.
 // Threads: one at a time per QueuePair, which may move between threads.
@@ -44,11 +46,15 @@ struct Request {
   void (*done)(Request& request) = nullptr;
   void* user = nullptr;
   Duration timeout{};  // zero: the queue's
+  // Comes back with `elsewhere` when its controller is down, or says that it does not reach the namespace.
+  bool may_move = false;
 
   // Valid from done() until the next submit(). `status` is what the caller acts on; `completion` is what the
   // controller said, all zero when it said nothing.
   StatusCode status = StatusCode::ok;
   Completion completion;
+  // It failed, and this controller has not carried it out and never will, or repeating it is harmless.
+  bool elsewhere = false;
 
   // The queue's while it borrows the Request.
   Request* next = nullptr;
@@ -57,6 +63,24 @@ struct Request {
   uint8_t memory_phase = 0;
   bool expired = false;
   uint64_t flush_number = 0;
+};
+
+// Requests that wait, first in, first out.
+struct RequestList {
+  Request* first = nullptr;
+  Request* last = nullptr;
+  void push(Request& request) noexcept {
+    request.next = nullptr;
+    (last != nullptr ? last->next : first) = &request;
+    last = &request;
+  }
+  Request* pop() noexcept {
+    Request* request = first;
+    if (request == nullptr) return nullptr;
+    first = request->next;
+    if (first == nullptr) last = nullptr;
+    return request;
+  }
 };
 
 // The transport's half of a queue pair.
@@ -92,6 +116,8 @@ class ControllerLink {
   // Changes when the controller goes down (odd) and when it is up again (even).
   std::atomic<uint32_t> epoch{0};
   static constexpr uint32_t kGone = ~uint32_t{0};  // down for good
+  // The epoch, of those in which it is down, in which nothing that was sent before can be acted on any more.
+  std::atomic<uint32_t> settled_in{0};
 
   // Where queues note what they have written; null: nobody asks.
   UnflushedWrites* unflushed = nullptr;
@@ -106,6 +132,8 @@ class ControllerLink {
   virtual void close(uint16_t queue_id, uint32_t made_in) noexcept = 0;
   // How long to wait before what failed with this status is sent again.
   virtual Duration retry_delay(CompletionStatus status) const = 0;
+  // Takes back what made the queue's event readable without there being anything to reap.
+  virtual void settle(uint16_t) noexcept {}
   // What requests complete with once the controller is down for good.
   virtual StatusCode gone_status() const = 0;
 
@@ -148,24 +176,23 @@ class QueuePair {
   // something to poll() for, or `timeout` passes, or a tenth of a second.
   void send() noexcept;
   void sleep(Duration timeout) noexcept;
+  // Takes back a wake-up that was not for a completion; poll() does so too.
+  void settle() noexcept { link_.settle(options_.id); }
   // For event loops, as CommandQueue::event_fd().
   int event_fd() const { return queue_ ? queue_->event_fd() : -1; }
 
   uint16_t id() const { return options_.id; }
   uint16_t depth() const { return static_cast<uint16_t>(in_use_.size()); }
+  // Commands are sent at once: the controller is up, and the queue as new as it. Else poll() works on that.
+  bool usable() const noexcept {
+    return queue_ != nullptr && epoch_ == link_.epoch.load(std::memory_order_relaxed);
+  }
   unsigned outstanding() const { return outstanding_; }
   const QueuePairCounters& counters() const { return counters_; }
   bool check_invariants() const;
 
  private:
   static constexpr uint8_t kNoMemory = 0xff;
-  // A list of Requests, first in, first out.
-  struct List {
-    Request* first = nullptr;
-    Request* last = nullptr;
-    void push(Request& request) noexcept;
-    Request* pop() noexcept;
-  };
 
   bool has_room(const Request& request) const noexcept;
   bool post(Request& request) noexcept;
@@ -180,6 +207,8 @@ class QueuePair {
   unsigned give_back_failed() noexcept;
   unsigned catch_up() noexcept;
   unsigned resend_lost() noexcept;
+  static bool can_go_elsewhere(const Request& request) noexcept;
+  unsigned move_elsewhere(bool settled) noexcept;
   unsigned give_back_all(StatusCode status) noexcept;
   void watch(Duration now) noexcept;
   void report_stray(const Completion& completion) noexcept;
@@ -195,11 +224,14 @@ class QueuePair {
   std::vector<Request*> in_use_;  // by slot; null: free
   std::vector<uint16_t> ids_;     // by slot: the id it has, or had last
   std::vector<uint16_t> free_;    // slots
-  List waiting_;                  // for a free slot, or for the controller to come back
-  List delayed_;                  // to be sent again at `due`
-  List failed_;                   // refused by submit(); `done` is due
+  RequestList waiting_;           // for a free slot, or for the controller to come back
+  RequestList delayed_;           // to be sent again at `due`
+  RequestList failed_;            // refused by submit(); `done` is due
   unsigned outstanding_ = 0;      // Requests borrowed
   unsigned polls_ = 0;
+  uint32_t hopeless_in_ =
+      0;  // the epoch in which there is no queue for it, for the reason below; 0: none
+  StatusCode hopeless_for_ = StatusCode::ok;
   QueuePairCounters counters_;
 };
 

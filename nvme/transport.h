@@ -73,6 +73,8 @@ class Transport {
   virtual void close_queue(uint16_t id, AdminQueue& admin) noexcept = 0;
   // Whoever sleeps for the queue's event looks again.
   virtual void wake(uint16_t id) noexcept = 0;
+  // Takes a wake() back, if there was one.
+  virtual void settle(uint16_t) noexcept {}
 
   // ---- The controller's properties (registers)
   virtual Result<uint32_t> read32(Register which) = 0;
@@ -85,6 +87,10 @@ class Transport {
   // Whether the controller still has what it acknowledged: completed writes that no flush covers are in a cache of
   // its own. `unflushed`: there are such.
   virtual Status check_state_kept(bool unflushed) = 0;
+  // Whether writes it has acknowledged may be lost before a flush has covered them; valid after prepare_queues().
+  virtual bool may_lose_writes(const IdentifyController& identity) const {
+    return (identity.volatile_write_cache & 1) != 0;
+  }
   // A reset has failed: something stronger, before it is tried again.
   virtual void reset_harder() noexcept = 0;
   // A queue could not be made anew: the controller has to be reset, for that reason.

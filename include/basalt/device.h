@@ -71,6 +71,11 @@ class OpSet {
     result.bits_ |= other.bits_;
     return result;
   }
+  constexpr OpSet operator&(OpSet other) const {
+    OpSet result = *this;
+    result.bits_ &= other.bits_;
+    return result;
+  }
 
  private:
   static constexpr uint32_t bit(Op op) { return uint32_t{1} << static_cast<unsigned>(op); }

@@ -317,6 +317,10 @@ void TcpTransport::wake(uint16_t id) noexcept {
   if (events_[id] != nullptr) events_[id]->wake();
 }
 
+void TcpTransport::settle(uint16_t id) noexcept {
+  if (events_[id] != nullptr) events_[id]->settle();
+}
+
 // Its connection ends with the queue itself, and the controller's queue with the connection.
 void TcpTransport::close_queue(uint16_t id, AdminQueue&) noexcept { sockets_[id] = nullptr; }
 

@@ -62,12 +62,16 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   Result<std::unique_ptr<CommandQueue>> open_queue(uint16_t id, AdminQueue& admin) override;
   void close_queue(uint16_t id, AdminQueue& admin) noexcept override;
   void wake(uint16_t id) noexcept override;
+  void settle(uint16_t id) noexcept override;
 
   Result<uint32_t> read32(Register which) override;
   Status write32(Register which, uint32_t value) override;
 
   Status check() override;
   Status check_state_kept(bool unflushed) override;
+  bool may_lose_writes(const IdentifyController&) const override {
+    return volatile_cache_ && !tcp_.write_cache_survives;
+  }
   void reset_harder() noexcept override {}
   void distrust(const Status& why) noexcept override;
   void cut_off() noexcept override { leave(); }

@@ -5,9 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <random>
 
 #include "base/try.h"
@@ -15,26 +12,10 @@
 #include "bdev/native.h"
 #include "bdev/scheme_table.h"
 #include "mem/memory_map.h"
+#include "test/zeroed_memory.h"
 
 namespace basalt {
 namespace {
-
-// Memory of zeroes that costs nothing before it is touched, unlike a vector's.
-class ZeroedMemory {
- public:
-  explicit ZeroedMemory(size_t bytes)
-      : start_(static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1))), bytes_(bytes) {
-    if (start_ == nullptr) throw std::bad_alloc();
-  }
-  std::span<std::byte> span() const { return {start_.get(), bytes_}; }
-
- private:
-  struct Free {
-    void operator()(std::byte* start) const { std::free(start); }
-  };
-  const std::unique_ptr<std::byte, Free> start_;
-  const size_t bytes_;
-};
 
 class LimitedDevice final : public DeviceBase {
  public:

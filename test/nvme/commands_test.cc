@@ -41,6 +41,17 @@ TEST(Commands, OfBlocks) {
   EXPECT_EQ(write.flags, 2);
 }
 
+TEST(Commands, WithProtectionByTheController) {
+  Command write = write_command(7, kLba, 8, kForceUnitAccess);
+  protect_by_controller(write, 1);
+  EXPECT_EQ(of(write), (Words{0x01, 7, kLow, kHigh, 0x7400'0007, 0}));
+  EXPECT_EQ(write.cdw14, kLow);
+  Command read = read_command(7, kLba, 8);
+  protect_by_controller(read, 3);
+  EXPECT_EQ(of(read), (Words{0x02, 7, kLow, kHigh, 0x3000'0007, 0}));
+  EXPECT_EQ(read.cdw14, 0u);
+}
+
 TEST(Commands, OfZones) {
   EXPECT_EQ(of(zone_append_command(7, kLba, 16)), (Words{0x7d, 7, kLow, kHigh, 15, 0}));
   EXPECT_EQ(of(zone_action_command(7, kLba, ZoneAction::reset)),

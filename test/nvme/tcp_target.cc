@@ -32,6 +32,7 @@ struct TcpTarget::Connection {
   bool discovery = false, enabled = false, shut_down = false;
   std::vector<std::pair<uint64_t, std::vector<std::byte>>> late;  // writes kept back
   std::optional<Command> formatting;
+  std::optional<Command> event;  // that is waited for
   int keep_alives_to_go = 0;
   std::deque<std::pair<Command, std::vector<std::byte>>> pending;  // and their data in capsules
 
@@ -91,7 +92,12 @@ void set_text(char* field, size_t bytes, const std::string& text, char pad) {
 }  // namespace
 
 TcpTarget::TcpTarget(const TcpTargetOptions& options)
-    : options_(options), media_(options.block_size * options.block_count) {
+    : options_(options), media_(std::make_shared<Media>(options.block_size * options.block_count)) {
+  start();
+}
+
+TcpTarget::TcpTarget(const TcpTargetOptions& options, const TcpTarget& of_the_same_namespace)
+    : options_(options), media_(of_the_same_namespace.media_) {
   start();
 }
 
@@ -136,23 +142,25 @@ void TcpTarget::drop_connections() {
 
 void TcpTarget::lose_cache() {
   const std::lock_guard lock(mutex_);
+  const std::lock_guard media(media_->mutex);
   for (const auto& [lba, bytes] : durable_) {
     std::copy(bytes.begin(), bytes.end(),
-              media_.begin() + static_cast<ptrdiff_t>(lba * options_.block_size));
+              media_->bytes.begin() + static_cast<ptrdiff_t>(lba * options_.block_size));
   }
   durable_.clear();
 }
 
 std::vector<std::byte> TcpTarget::read(uint64_t lba, uint64_t count) {
-  const std::lock_guard lock(mutex_);
-  const auto at = media_.begin() + static_cast<ptrdiff_t>(lba * options_.block_size);
+  const std::lock_guard media(media_->mutex);
+  const auto at = media_->bytes.begin() + static_cast<ptrdiff_t>(lba * options_.block_size);
   return {at, at + static_cast<ptrdiff_t>(count * options_.block_size)};
 }
 
 void TcpTarget::write(uint64_t lba, std::span<const std::byte> bytes, bool durable) {
   const std::lock_guard lock(mutex_);
+  const std::lock_guard media(media_->mutex);
   for (size_t at = 0; at < bytes.size(); at += options_.block_size, ++lba) {
-    const auto place = media_.begin() + static_cast<ptrdiff_t>(lba * options_.block_size);
+    const auto place = media_->bytes.begin() + static_cast<ptrdiff_t>(lba * options_.block_size);
     if (options_.volatile_cache && !durable) {
       durable_.try_emplace(lba, place, place + options_.block_size);
     }
@@ -415,9 +423,20 @@ bool TcpTarget::execute(Connection& c, const Command& command, std::span<const s
   const uint64_t lba = command.cdw10 | uint64_t{command.cdw11} << 32;
   const uint64_t count = (command.cdw12 & 0xffff) + uint64_t{1};
   const auto opcode = static_cast<IoOpcode>(command.opcode);
+  if (due(faults.path_error)) return respond(c, command, CompletionStatus(3, 0x60));
+  if (options_.reports_access) {
+    switch (access_.load()) {
+      case AccessState::optimized:
+      case AccessState::non_optimized: break;
+      case AccessState::persistent_loss: return respond(c, command, kAccessPersistentLoss);
+      case AccessState::change: return respond(c, command, kAccessTransition);
+      default: return respond(c, command, kAccessInaccessible);
+    }
+  }
   const bool in_range = lba < options_.block_count && count <= options_.block_count - lba;
   switch (opcode) {
     case IoOpcode::flush: {
+      ++flushes_;
       const std::lock_guard lock(mutex_);
       durable_.clear();
       break;
@@ -483,8 +502,8 @@ bool TcpTarget::fabrics(Connection& c, const Command& command, std::span<const s
         if (!taken_.insert(id).second) return respond(c, command, kCommandSequenceError);
       }
       c.queue_id = id;
-      EXPECT_EQ(data.controller_id, c.queue_id == 0 ? kAnyController : 7);
-      return respond(c, command, {}, 7);
+      EXPECT_EQ(data.controller_id, c.queue_id == 0 ? kAnyController : options_.controller_id);
+      return respond(c, command, {}, options_.controller_id);
     }
     case FabricsType::property_get: {
       uint64_t value = 0;
@@ -511,8 +530,11 @@ bool TcpTarget::fabrics(Connection& c, const Command& command, std::span<const s
 bool TcpTarget::admin(Connection& c, const Command& command, std::span<const std::byte>) {
   switch (static_cast<AdminOpcode>(command.opcode)) {
     case AdminOpcode::identify: return identify(c, command);
-    case AdminOpcode::get_log_page: return discovery(c, command);
+    case AdminOpcode::get_log_page: return log_page(c, command);
     case AdminOpcode::set_features: {
+      if ((command.cdw10 & 0xff) != static_cast<uint32_t>(Feature::queue_count)) {
+        return respond(c, command);
+      }
       const uint32_t queues = options_.queue_pairs - 1u;
       return respond(c, command, {}, queues | queues << 16);
     }
@@ -523,12 +545,21 @@ bool TcpTarget::admin(Connection& c, const Command& command, std::span<const std
         if (!respond(c, *c.formatting)) return false;
         c.formatting.reset();
       }
+      if (c.event && access_untold_.exchange(false)) {
+        if (!tell(c, {AsyncEventType::notice, kAsymmetricAccessChanged,
+                      static_cast<uint8_t>(LogPage::asymmetric_access)}))
+          return false;
+      } else if (c.event && namespaces_untold_.exchange(false)) {
+        if (!tell(c, {AsyncEventType::notice, kNamespacesChanged,
+                      static_cast<uint8_t>(LogPage::changed_namespaces)}))
+          return false;
+      }
       return respond(c, command);
     case AdminOpcode::format_nvm:  // takes as long as three keep-alives
       c.formatting = command;
       c.keep_alives_to_go = 3;
       return true;
-    case AdminOpcode::async_event_request: return true;
+    case AdminOpcode::async_event_request: c.event = command; return true;
     case AdminOpcode::abort: return respond(c, command, {}, kNotAborted);
     default: return respond(c, command, kInvalidOpcode);
   }
@@ -542,7 +573,13 @@ bool TcpTarget::identify(Connection& c, const Command& command) {
       set_text(data.serial, sizeof data.serial, "TCP1", ' ');
       set_text(data.model, sizeof data.model, "Basalt test target", ' ');
       data.max_transfer_shift = options_.max_transfer_shift;
-      data.controller_id = 7;
+      data.controller_id = options_.controller_id;
+      data.optional_async_events = kReportNamespaces;
+      if (options_.reports_access) {
+        data.multipath = kReportsAccess;
+        data.optional_async_events = kReportNamespaces | kReportAsymmetricAccess;
+        data.access_groups = data.max_access_group = 1;
+      }
       data.keep_alive_granularity = 1;
       data.submission_entry_size = 0x66;
       data.completion_entry_size = 0x44;
@@ -571,10 +608,47 @@ bool TcpTarget::identify(Connection& c, const Command& command) {
   }
 }
 
-bool TcpTarget::discovery(Connection& c, const Command& command) {
-  if (!c.discovery || (command.cdw10 & 0xff) != static_cast<uint32_t>(LogPage::discovery)) {
-    return respond(c, command, kInvalidLogPage);
+void TcpTarget::set_access(AccessState state, bool tell) {
+  access_ = state;
+  ++access_changes_;
+  access_untold_ = tell;
+}
+
+bool TcpTarget::tell(Connection& c, AsyncEvent event) {
+  const Command asked = *c.event;
+  c.event.reset();
+  return respond(c, asked, {}, event.word());
+}
+
+bool TcpTarget::log_page(Connection& c, const Command& command) {
+  const auto page = static_cast<LogPage>(command.cdw10 & 0xff);
+  if (c.discovery && page == LogPage::discovery) return discovery(c, command);
+  if (options_.reports_access && page == LogPage::asymmetric_access) return access_log(c, command);
+  if (!c.discovery && page == LogPage::changed_namespaces) {
+    return output(c, command, std::vector<std::byte>(data_length(command)));
   }
+  return respond(c, command, kInvalidLogPage);
+}
+
+bool TcpTarget::access_log(Connection& c, const Command& command) {
+  ++access_logs_;
+  AccessLogHeader header{};
+  header.change_count = access_changes_.load();
+  header.groups = 1;
+  AccessGroup group{};
+  group.id = 1;
+  group.namespaces = 1;
+  group.state = static_cast<uint8_t>(access_.load());
+  const le32 nsid = 1;
+  std::vector<std::byte> page = bytes_of(header);
+  for (const auto& more : {bytes_of(group), bytes_of(nsid)}) {
+    page.insert(page.end(), more.begin(), more.end());
+  }
+  page.resize(data_length(command));
+  return output(c, command, page);
+}
+
+bool TcpTarget::discovery(Connection& c, const Command& command) {
   DiscoveryHeader header{};
   header.generation = 3;
   header.count = 2;

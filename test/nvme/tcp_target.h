@@ -1,6 +1,7 @@
 // TcpTarget: a small NVMe/TCP target for the host's tests, which misbehaves on demand.
 //
-// One subsystem with one namespace in memory, and the discovery subsystem beside it, on a loopback port of its own.
+// One subsystem with one namespace in memory, and the discovery subsystem beside it, on a loopback port of its own. A
+// second target may be another controller of the first one's namespace, with a write cache of its own.
 // Each connection has a thread that takes its commands one after the other. It shares the structs of wire/nvme with the
 // driver, and nothing else.
 // Threads: any.
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <span>
@@ -20,6 +22,9 @@
 #include <thread>
 #include <vector>
 
+#include "test/zeroed_memory.h"
+#include "wire/nvme/admin.h"
+#include "wire/nvme/asymmetric_access.h"
 #include "wire/nvme/fabrics.h"
 #include "wire/nvme/identify.h"
 #include "wire/nvme/tcp_pdu.h"
@@ -41,6 +46,8 @@ struct TcpTargetOptions {
   uint16_t queue_pairs = 8;
   uint8_t max_transfer_shift = 5;
   std::string only_host{};  // NQN of the one host let in; empty: all
+  uint16_t controller_id = 7;
+  bool reports_access = false;  // ANA
 };
 
 // What goes wrong next; each counts down where it is a number.
@@ -59,7 +66,8 @@ struct TcpTargetFaults {
   std::atomic<int> close_in_response{0};    // half a response, then the end
   std::atomic<int> close_in_connect{0};     // of an I/O queue
   std::atomic<int> refuse_identify{0};      // of the controller
-  std::atomic<bool> silent{false};          // nothing is answered
+  std::atomic<int> path_error{0};   // commands refused for the path's sake, which says nothing more
+  std::atomic<bool> silent{false};  // nothing is answered
   // A queue's number stays taken so long after its connection has ended, as with Linux's target.
   std::atomic<std::chrono::milliseconds> slow_teardown{std::chrono::milliseconds(0)};
   // Writes are kept back, unanswered, until their connection has ended and this has passed.
@@ -70,6 +78,7 @@ struct TcpTargetFaults {
 class TcpTarget {
  public:
   explicit TcpTarget(const TcpTargetOptions& options = {});
+  TcpTarget(const TcpTargetOptions& options, const TcpTarget& of_the_same_namespace);
   ~TcpTarget();
   TcpTarget(const TcpTarget&) = delete;
 
@@ -87,6 +96,12 @@ class TcpTarget {
   uint64_t connections() const { return accepted_.load(); }  // since the beginning
   uint64_t keep_alives() const { return keep_alives_.load(); }
   uint64_t terminations() const { return terminations_.load(); }  // received
+  uint64_t flushes() const { return flushes_.load(); }
+  uint64_t access_logs() const { return access_logs_.load(); }  // read
+  // How the namespace is reached from now on. Hosts are told (by an event, with the next keep-alive), or left to find out.
+  void set_access(AccessState state, bool tell = true);
+  // The namespace has changed (namespace_id): told as that is.
+  void tell_namespaces_changed() { namespaces_untold_ = true; }
 
   TcpTargetFaults faults;
   std::atomic<uint8_t> namespace_id{0};  // its NGUID's last byte
@@ -102,6 +117,9 @@ class TcpTarget {
   bool fabrics(Connection& c, const Command& command, std::span<const std::byte> capsule);
   bool admin(Connection& c, const Command& command, std::span<const std::byte> capsule);
   bool identify(Connection& c, const Command& command);
+  bool log_page(Connection& c, const Command& command);
+  bool access_log(Connection& c, const Command& command);
+  bool tell(Connection& c, AsyncEvent event);
   bool discovery(Connection& c, const Command& command);
   bool input(Connection& c, const Command& command, std::span<const std::byte> capsule);
   bool output(Connection& c, const Command& command, std::span<const std::byte> bytes);
@@ -110,16 +128,26 @@ class TcpTarget {
   bool ask_for_data(Connection& c, const Command& command, std::vector<std::byte>& data);
   void write(uint64_t lba, std::span<const std::byte> bytes, bool durable);
 
+  struct Media {
+    explicit Media(size_t size) : memory(size), bytes(memory.span()) {}
+    std::mutex mutex;
+    const ZeroedMemory memory;
+    const std::span<std::byte> bytes;
+  };
+
   const TcpTargetOptions options_;
+  const std::shared_ptr<Media> media_;
   uint16_t port_ = 0;
   std::thread acceptor_;
-  std::mutex mutex_;  // protects all below but the atomics
-  std::vector<std::byte> media_;
+  std::mutex mutex_;  // protects all below but the atomics; taken before the media's
   std::map<uint64_t, std::vector<std::byte>> durable_;  // of blocks written since the last flush
   std::list<Connection> connections_;
   std::set<uint16_t> taken_;  // ids of I/O queues
   std::atomic<int> listener_{-1};
   std::atomic<uint64_t> commands_{0}, accepted_{0}, keep_alives_{0}, terminations_{0};
+  std::atomic<uint64_t> flushes_{0}, access_logs_{0}, access_changes_{1};
+  std::atomic<AccessState> access_{AccessState::optimized};
+  std::atomic<bool> access_untold_{false}, namespaces_untold_{false};
 };
 
 }  // namespace basalt::nvme

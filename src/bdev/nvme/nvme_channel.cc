@@ -8,52 +8,60 @@
 
 namespace basalt {
 
-static_assert(sizeof(nvme::DatasetRange) == NvmeChannel::kRangeBytes);
+static_assert(sizeof(nvme::DatasetRange) == kDiscardRangeBytes);
 
-NvmeChannel::NvmeChannel(NvmeDevice& device, std::unique_ptr<nvme::QueuePair> pair,
-                         std::unique_ptr<Arena> ranges)
-    : NativeChannel(device),
+template <class Queue>
+NvmeChannel<Queue>::NvmeChannel(NvmeDevice& device, std::unique_ptr<Queue> queue,
+                                std::unique_ptr<Arena> ranges)
+    : NativeChannel<NvmeChannel>(device),
       device_(device),
       nsid_(device.nsid()),
+      protection_(device.protection()),
       ranges_(std::move(ranges)),
-      pair_(std::move(pair)),
-      slots_(pair_->depth()) {
+      queue_(std::move(queue)),
+      slots_(queue_->depth()) {
   std::byte* range = ranges_->memory().data();
   for (Slot& slot : slots_) {
-    slot.range = {range, kRangeBytes};
+    slot.range = {range, kDiscardRangeBytes};
     slot.channel = this;
     slot.request.user = &slot;
     slot.request.done = &NvmeChannel::done;
     slot.next = std::exchange(free_, &slot);
-    range += kRangeBytes;
+    range += kDiscardRangeBytes;
   }
 }
 
-NvmeChannel::~NvmeChannel() = default;
+template <class Queue>
+NvmeChannel<Queue>::~NvmeChannel() = default;
 
-bool NvmeChannel::start(Io& command) noexcept {
+template <class Queue>
+bool NvmeChannel<Queue>::start(Io& command) noexcept {
   Slot* slot = free_;
   if (slot == nullptr) return false;
   free_ = slot->next;
   slot->io = &command;
   slot->request.data = {};
   slot->request.command = translate(command, *slot);
-  pair_->submit(slot->request);
+  queue_->submit(slot->request);
   return true;
 }
 
-nvme::Command NvmeChannel::translate(const Io& io, Slot& slot) const noexcept {
+template <class Queue>
+nvme::Command NvmeChannel<Queue>::translate(const Io& io, Slot& slot) const noexcept {
   const uint64_t lba = io.lba.value;
   const auto count = static_cast<uint32_t>(io.block_count.value);
   switch (io.op) {
-    case Op::read: slot.request.data = io.data; return nvme::read_command(nsid_, lba, count);
+    case Op::read:
+      slot.request.data = io.data;
+      return protect(nvme::read_command(nsid_, lba, count));
     case Op::compare: slot.request.data = io.data; return nvme::compare_command(nsid_, lba, count);
     case Op::write:
       slot.request.data = io.data;
-      return nvme::write_command(nsid_, lba, count, io.flags.fua ? nvme::kForceUnitAccess : 0);
+      return protect(
+          nvme::write_command(nsid_, lba, count, io.flags.fua ? nvme::kForceUnitAccess : 0));
     case Op::write_zeroes:
-      return nvme::write_zeroes_command(nsid_, lba, count,
-                                        io.flags.no_deallocate ? 0 : nvme::kDeallocate);
+      return protect(nvme::write_zeroes_command(nsid_, lba, count,
+                                                io.flags.no_deallocate ? 0 : nvme::kDeallocate));
     case Op::discard: {
       const nvme::DatasetRange range{.attributes = 0, .block_count = count, .first_block = lba};
       std::memcpy(slot.range.iov_base, &range, sizeof range);
@@ -64,7 +72,14 @@ nvme::Command NvmeChannel::translate(const Io& io, Slot& slot) const noexcept {
   }
 }
 
-void NvmeChannel::done(nvme::Request& request) noexcept {
+template <class Queue>
+nvme::Command NvmeChannel<Queue>::protect(nvme::Command command) const noexcept {
+  if (protection_ != 0) nvme::protect_by_controller(command, protection_);
+  return command;
+}
+
+template <class Queue>
+void NvmeChannel<Queue>::done(nvme::Request& request) noexcept {
   auto& slot = *static_cast<Slot*>(request.user);
   NvmeChannel& channel = *slot.channel;
   Io& io = *slot.io;
@@ -75,9 +90,13 @@ void NvmeChannel::done(nvme::Request& request) noexcept {
   channel.complete(io, request.status);
 }
 
-bool NvmeChannel::sleep(Duration timeout, unsigned) noexcept {
-  pair_->sleep(timeout);
+template <class Queue>
+bool NvmeChannel<Queue>::sleep(Duration timeout, unsigned) noexcept {
+  queue_->sleep(timeout);
   return true;
 }
+
+template class NvmeChannel<nvme::QueuePair>;
+template class NvmeChannel<nvme::MultipathQueue>;
 
 }  // namespace basalt

@@ -1,4 +1,4 @@
-// NvmeChannel: a channel that is one NVMe queue pair.
+// NvmeChannel: a channel that is one NVMe queue pair, or several as one (nvme/multipath.h).
 //
 // Each native command takes one of a fixed pool of slots: the driver's Request, and room for the one range of a
 // discard, which the controller reads from memory. reap() polls the queue pair, kick() rings its doorbell.
@@ -11,25 +11,27 @@
 #include "bdev/native.h"
 #include "bdev/nvme/nvme_device.h"
 #include "mem/arena.h"
+#include "nvme/multipath.h"
 #include "nvme/queue_pair.h"
 
 namespace basalt {
 
-class NvmeChannel final : public NativeChannel<NvmeChannel> {
+// Bytes that a discard's range takes.
+inline constexpr size_t kDiscardRangeBytes = 16;
+
+// Queue: nvme::QueuePair or nvme::MultipathQueue.
+template <class Queue>
+class NvmeChannel final : public NativeChannel<NvmeChannel<Queue>> {
  public:
-  // `ranges` is registered memory for as many discards as the queue pair is deep.
-  NvmeChannel(NvmeDevice& device, std::unique_ptr<nvme::QueuePair> pair,
-              std::unique_ptr<Arena> ranges);
+  // `ranges` is registered memory for as many discards as the queue is deep.
+  NvmeChannel(NvmeDevice& device, std::unique_ptr<Queue> queue, std::unique_ptr<Arena> ranges);
   ~NvmeChannel() override;
 
-  // Bytes that a discard's range takes.
-  static constexpr size_t kRangeBytes = 16;
-
   bool start(Io& command) noexcept;
-  void reap() noexcept { pair_->poll(); }
-  void kick() noexcept { pair_->send(); }
+  void reap() noexcept { queue_->poll(); }
+  void kick() noexcept { queue_->send(); }
   bool sleep(Duration timeout, unsigned wanted) noexcept;
-  int native_fd() noexcept { return pair_->event_fd(); }
+  int native_fd() noexcept { return queue_->event_fd(); }
 
  private:
   struct Slot {
@@ -41,12 +43,14 @@ class NvmeChannel final : public NativeChannel<NvmeChannel> {
   };
 
   nvme::Command translate(const Io& io, Slot& slot) const noexcept;
+  nvme::Command protect(nvme::Command command) const noexcept;
   static void done(nvme::Request& request) noexcept;
 
   NvmeDevice& device_;
   const uint32_t nsid_;
+  const uint8_t protection_;
   const std::unique_ptr<Arena> ranges_;
-  const std::unique_ptr<nvme::QueuePair> pair_;
+  const std::unique_ptr<Queue> queue_;
   std::vector<Slot> slots_;
   Slot* free_ = nullptr;
 };

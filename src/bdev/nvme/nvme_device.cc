@@ -29,12 +29,9 @@ Result<bool> has_write_cache(nvme::Controller& controller) {
   return (enabled & 1) != 0;
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string uri,
-                                                   SharedControllers::Lease lease, uint32_t nsid,
-                                                   OpenMode mode) {
-  nvme::Controller& controller = lease.controller();
+// The namespace as this device's blocks can be. Errors: not_found, unsupported.
+Result<nvme::NamespaceInfo> find_namespace(nvme::Controller& controller, const std::string& uri,
+                                           uint32_t nsid) {
   const auto spaces = controller.namespaces();
   const auto found = std::find_if(spaces.begin(), spaces.end(),
                                   [&](const auto& space) { return space.nsid == nsid; });
@@ -53,42 +50,148 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
                           ? " is zoned: its blocks cannot be written in any order"
                           : " has a command set without blocks"));
   }
-  if (found->metadata_bytes != 0) {
-    return error(StatusCode::unsupported, uri + ": namespace " + std::to_string(nsid) + " has " +
-                                              std::to_string(found->metadata_bytes) +
-                                              " B of metadata per block; format it without");
+  if (found->metadata_bytes != 0 && !found->only_protection()) {
+    return error(StatusCode::unsupported,
+                 uri + ": namespace " + std::to_string(nsid) + " has " +
+                     std::to_string(found->metadata_bytes) +
+                     " B of metadata per block; format it without, or with 8 B of protection "
+                     "information");
   }
+  return *found;
+}
+
+// What the namespace is through this one controller.
+Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceInfo& space) {
   BASALT_TRY_ASSIGN(const bool write_cache, has_write_cache(controller));
   const uint16_t commands = controller.identity().optional_commands;
   DeviceInfo info;
-  info.uri = std::move(uri);
-  info.block_size = found->block_bytes;
-  info.block_count = BlockCount{found->block_count};
-  info.read_only = mode == OpenMode::read_only;
+  info.block_size = space.block_bytes;
+  info.block_count = BlockCount{space.block_count};
   info.volatile_write_cache = write_cache;
-  info.atomic_write_blocks = atomic_blocks(*found);
+  info.atomic_write_blocks = atomic_blocks(space);
   info.max_transfer_blocks =
-      static_cast<uint32_t>(controller.max_transfer_bytes() / found->block_bytes);
+      static_cast<uint32_t>(controller.max_transfer_bytes() / space.block_bytes);
   const nvme::TransportTraits traits = controller.traits();
   info.max_iovecs = traits.max_pieces;
   info.memory_alignment = traits.registered_memory ? 4 : 1;
   info.needs_registered_memory = traits.registered_memory;
-  info.optimal_io_blocks = found->optimal_io_blocks;
+  info.optimal_io_blocks = space.optimal_io_blocks;
   info.native = {Op::read, Op::write, Op::flush};
   if ((commands & nvme::kSupportsWriteZeroes) != 0)
     info.native = info.native | OpSet{Op::write_zeroes};
   if ((commands & nvme::kSupportsDatasetManagement) != 0)
     info.native = info.native | OpSet{Op::discard};
-  if ((commands & nvme::kSupportsCompare) != 0) info.native = info.native | OpSet{Op::compare};
+  // Protection information that the controller makes is nothing it compares with.
+  if ((commands & nvme::kSupportsCompare) != 0 && !space.only_protection())
+    info.native = info.native | OpSet{Op::compare};
   // Its time, an abort, and a reset that takes every attempt.
   info.completion_bound = std::chrono::minutes(3);
-  if (traits.reconnects) info.completion_bound += controller.options().reconnect_timeout;
+  if (traits.reconnects && controller.options().reconnect_timeout < kForGood) {
+    info.completion_bound += controller.options().reconnect_timeout;
+  }
+  return info;
+}
+
+// Through either of two controllers: the stricter of each.
+void restrict_to(DeviceInfo& info, const DeviceInfo& other) {
+  // Zero is no limit.
+  const auto least = [](uint32_t a, uint32_t b) {
+    return a == 0 ? b : b == 0 ? a : std::min(a, b);
+  };
+  info.block_count = std::min(info.block_count, other.block_count);
+  info.volatile_write_cache |= other.volatile_write_cache;
+  info.atomic_write_blocks = std::min(info.atomic_write_blocks, other.atomic_write_blocks);
+  info.max_transfer_blocks = least(info.max_transfer_blocks, other.max_transfer_blocks);
+  info.max_iovecs = least(info.max_iovecs, other.max_iovecs);
+  info.native = info.native & other.native;
+  info.completion_bound = std::max(info.completion_bound, other.completion_bound);
+}
+
+bool has_identifier(const nvme::NamespaceInfo& space) {
+  const auto any = [](const auto& id) {
+    return std::any_of(id.begin(), id.end(), [](uint8_t byte) { return byte != 0; });
+  };
+  return any(space.nguid) || any(space.eui64) || any(space.uuid);
+}
+
+// Whether the paths lead to one namespace, which they must say themselves.
+Status check_same(const std::string& uri, const nvme::NamespaceInfo& first,
+                  const nvme::NamespaceInfo& other, const std::string& name) {
+  if (!has_identifier(other)) {
+    return {StatusCode::unsupported,
+            uri + ": at " + name + " namespace " + std::to_string(other.nsid) +
+                " has no identifier (NGUID, EUI-64 or UUID): whether all paths lead to the same "
+                "one cannot be told"};
+  }
+  if (is_same_namespace(first, other) && is_same_namespace(other, first)) return {};
+  return {StatusCode::invalid_argument, uri + ": at " + name + " namespace " +
+                                            std::to_string(other.nsid) +
+                                            " is another than over the first path"};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string uri,
+                                                   std::vector<SharedControllers::Lease> leases,
+                                                   uint32_t nsid, OpenMode mode,
+                                                   std::optional<NvmePaths> paths) {
+  BASALT_TRY_ASSIGN(const nvme::NamespaceInfo space,
+                    find_namespace(leases[0].controller(), uri, nsid));
+  BASALT_TRY_ASSIGN(DeviceInfo info, describe(leases[0].controller(), space));
+  for (size_t i = 0; leases.size() > 1 && i < leases.size(); ++i) {
+    nvme::Controller& controller = leases[i].controller();
+    BASALT_TRY_ASSIGN(const nvme::NamespaceInfo other, find_namespace(controller, uri, nsid));
+    BASALT_TRY(check_same(uri, space, other, controller.name()));
+    BASALT_TRY_ASSIGN(const DeviceInfo through, describe(controller, other));
+    restrict_to(info, through);
+  }
+  if (paths) {
+    // Each path may take its time before it gives a command to the next.
+    info.completion_bound = info.completion_bound * leases.size() + paths->patience;
+  }
+  info.uri = std::move(uri);
+  info.read_only = mode == OpenMode::read_only;
   NativeLimits limits = NativeLimits::from(info);
   limits.fua = true;
   limits.max_write_zeroes_blocks = nvme::kMaxBlocksPerCommand;
   limits.max_discard_blocks = UINT32_MAX;
-  return std::unique_ptr<Device>(
-      new NvmeDevice(context, std::move(info), limits, std::move(lease), nsid));
+  std::unique_ptr<NvmeDevice> device(
+      new NvmeDevice(context, std::move(info), limits, std::move(leases), space, paths));
+  for (const auto& lease : device->leases_) lease.controller().add_listener(*device);
+  return device;
+}
+
+NvmeDevice::~NvmeDevice() {
+  for (const auto& lease : leases_) lease.controller().remove_listener(*this);
+}
+
+// The namespace may have another size, or be there no more.
+void NvmeDevice::controller_changed() {
+  const MutexLock lock(changing_);
+  bool there = false;
+  BlockCount blocks{UINT64_MAX};
+  for (const auto& lease : leases_) {
+    const StatusCode gone = lease.controller().gone();
+    if (gone == StatusCode::device_removed) continue;
+    if (gone != StatusCode::ok) {
+      there = true;  // who knows: its commands fail with another reason
+      continue;
+    }
+    for (const nvme::NamespaceInfo& space : lease.controller().namespaces()) {
+      if (space.nsid != space_.nsid || !has_same_identity(space_, space)) continue;
+      there = true;
+      blocks = std::min(blocks, BlockCount{space.block_count});
+    }
+  }
+  if (!there) {
+    if (!removed()) set_removed();
+    return;
+  }
+  if (removed()) set_returned();
+  if (blocks == BlockCount{UINT64_MAX} || blocks == info().block_count) return;
+  DeviceInfo changed = info();
+  changed.block_count = blocks;
+  change_info(std::move(changed), DeviceEvent::resized);
 }
 
 void NvmeDevice::report_failure(const nvme::Request& request) noexcept {
@@ -106,14 +209,29 @@ void NvmeDevice::report_failure(const nvme::Request& request) noexcept {
   context().log().log(LogLevel::error, "nvme", line);
 }
 
-Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel() {
-  BASALT_TRY_ASSIGN(std::unique_ptr<nvme::QueuePair> pair, lease_.controller().open_queue_pair());
+template <class Queue>
+Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel_on(std::unique_ptr<Queue> queue) {
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> ranges,
                     Arena::create({.name = "basalt-nvme-ranges",
-                                   .bytes = pair->depth() * NvmeChannel::kRangeBytes,
+                                   .bytes = queue->depth() * kDiscardRangeBytes,
                                    .hugepages = false,
                                    .map = &context().memory()}));
-  return std::make_unique<NvmeChannel>(*this, std::move(pair), std::move(ranges));
+  return std::make_unique<NvmeChannel<Queue>>(*this, std::move(queue), std::move(ranges));
+}
+
+Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel() {
+  if (!paths_) {
+    BASALT_TRY_ASSIGN(auto pair, leases_[0].controller().open_queue_pair());
+    return make_channel_on(std::move(pair));
+  }
+  std::vector<nvme::Controller*> controllers;
+  for (const auto& lease : leases_) controllers.push_back(&lease.controller());
+  BASALT_TRY_ASSIGN(
+      auto queue, nvme::MultipathQueue::open(
+                      controllers,
+                      {.nsid = space_.nsid, .policy = paths_->policy, .patience = paths_->patience},
+                      context().clock()));
+  return make_channel_on(std::move(queue));
 }
 
 }  // namespace basalt

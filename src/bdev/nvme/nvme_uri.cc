@@ -30,6 +30,7 @@ struct Place {
   // Of tcp: alone.
   nvme::TcpOptions tcp;
   bool discover = false;
+  std::optional<nvme::PathPolicy> multipath;
 };
 
 // Takes the number behind the last slash off, if there is one; 0: there is none.
@@ -50,20 +51,32 @@ tl::unexpected<Status> no_place(const Uri& uri, Named named) {
   const std::string tail = named == Named::device ? "/NAMESPACE" : "";
   return error(StatusCode::invalid_argument,
                uri.to_string() + ": expected nvme:pci:ADDRESS" + tail + ", nvme:vfio-user:SOCKET" +
-                   tail + " or nvme:tcp:HOST:PORT/NQN" + tail + ", as nvme:pci:0000:01:00.0" +
+                   tail + " or nvme:tcp:HOST:PORT[,HOST:PORT...]/NQN" + tail +
+                   ", as nvme:pci:0000:01:00.0" +
                    (named == Named::device ? "/1" : ", with /NAMESPACE behind it or not"));
 }
 
-// "HOST[:PORT]/NQN".
+// "HOST[:PORT][,HOST[:PORT]...]/NQN".
 Status parse_target(const Uri& uri, std::string_view text, Place& place) {
   const size_t slash = text.find('/');
   if (slash == std::string_view::npos) {
     return no_place(uri, Named::device).value();
   }
-  auto address = nvme::TcpAddress::parse(text.substr(0, slash),
-                                         place.discover ? nvme::kDiscoveryPort : nvme::kIoPort);
-  if (!address) return address.error().with_context(uri.to_string());
-  place.tcp.addresses = {*address};
+  constexpr size_t kMaxAddresses = 16;
+  std::string_view list = text.substr(0, slash);
+  for (bool more = true; more;) {
+    const size_t comma = list.find(',');
+    auto address = nvme::TcpAddress::parse(list.substr(0, comma),
+                                           place.discover ? nvme::kDiscoveryPort : nvme::kIoPort);
+    if (!address) return address.error().with_context(uri.to_string());
+    place.tcp.addresses.push_back(std::move(*address));
+    more = comma != std::string_view::npos;
+    if (more) list.remove_prefix(comma + 1);
+  }
+  if (place.tcp.addresses.size() > kMaxAddresses) {
+    return {StatusCode::invalid_argument,
+            uri.to_string() + ": more than " + std::to_string(kMaxAddresses) + " addresses"};
+  }
   place.tcp.subsystem_nqn = text.substr(slash + 1);
   return nvme::check_nqn(place.tcp.subsystem_nqn).with_context(uri.to_string());
 }
@@ -93,6 +106,10 @@ Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
   place.options.reconnect_timeout = seconds(reconnect);
   BASALT_TRY_ASSIGN(tcp.write_cache_survives, keys.take_bool("write_cache_survives", false));
   BASALT_TRY_ASSIGN(place.discover, keys.take_bool("discover", false));
+  BASALT_TRY_ASSIGN(const size_t policy,
+                    keys.take_choice("multipath", {"off", "round-robin", "queue-depth"}, 0));
+  if (policy == 1) place.multipath = nvme::PathPolicy::round_robin;
+  if (policy == 2) place.multipath = nvme::PathPolicy::queue_depth;
   BASALT_TRY_ASSIGN(tcp.host, nvme::HostIdentity::of_this_host());
   if (const std::string nqn = keys.take_text("hostnqn", ""); !nqn.empty()) tcp.host.nqn = nqn;
   if (const std::string id = keys.take_text("hostid", ""); !id.empty()) {
@@ -102,9 +119,9 @@ Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
   }
   BASALT_TRY(take_secret(keys, "dhchap_secret_file", tcp.credentials.host));
   BASALT_TRY(take_secret(keys, "dhchap_ctrl_secret_file", tcp.credentials.controller));
-  for (const char* key :
-       {"header_digest", "data_digest", "keep_alive", "reconnect", "write_cache_survives",
-        "discover", "hostnqn", "hostid", "dhchap_secret_file", "dhchap_ctrl_secret_file"}) {
+  for (const char* key : {"header_digest", "data_digest", "keep_alive", "reconnect",
+                          "write_cache_survives", "discover", "multipath", "hostnqn", "hostid",
+                          "dhchap_secret_file", "dhchap_ctrl_secret_file"}) {
     if (const std::string* value = uri.find(key); value != nullptr) {
       place.settings += std::string("&") + key + (value->empty() ? "" : "=" + *value);
     }
@@ -151,14 +168,20 @@ Status find_target(Context& context, nvme::TcpOptions& tcp) {
   return {};
 }
 
+// Where the subsystem is, if that is to be asked for.
+Result<nvme::TcpOptions> resolve(Context& context, const Place& place) {
+  nvme::TcpOptions tcp = place.tcp;
+  if (place.discover) {
+    if (Status status = find_target(context, tcp); !status.ok()) {
+      return error(status.with_context("discovery"));
+    }
+  }
+  return tcp;
+}
+
 Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, const Place& place) {
   if (place.controller.starts_with(kTcp)) {
-    nvme::TcpOptions tcp = place.tcp;
-    if (place.discover) {
-      if (Status status = find_target(context, tcp); !status.ok()) {
-        return error(status.with_context("discovery"));
-      }
-    }
+    BASALT_TRY_ASSIGN(nvme::TcpOptions tcp, resolve(context, place));
     BASALT_TRY_ASSIGN(std::unique_ptr<nvme::Transport> transport,
                       nvme::TcpTransport::create(std::move(tcp)));
     return nvme::Controller::open(services(context), std::move(transport), place.options);
@@ -171,15 +194,52 @@ Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, const Place
   return nvme::Controller::open(services(context), std::move(*opened), place.options);
 }
 
+// Of an address, and not of what is there: another may do.
+bool is_unreachable(const Status& status) {
+  return status.code() == StatusCode::not_found || status.code() == StatusCode::timed_out ||
+         status.code() == StatusCode::io_error;
+}
+
 Result<std::unique_ptr<Device>> open_nvme(Context& context, const Uri& uri,
                                           const DeviceOpenOptions& options) {
   BASALT_TRY_ASSIGN(const Place place, parse_place(uri, Named::device));
   const auto controllers =
       std::static_pointer_cast<SharedControllers>(context.schemes().state(kScheme));
-  auto lease = controllers->lease(place.controller, place.nsid, options.mode, place.settings,
-                                  [&] { return bring_up(context, place); });
-  if (!lease) return error(lease.error().with_context(uri.to_string()));
-  return NvmeDevice::create(context, uri.to_string(), std::move(*lease), place.nsid, options.mode);
+  const std::string text = uri.to_string();
+  std::vector<SharedControllers::Lease> leases;
+  if (!place.multipath) {
+    auto lease = controllers->lease(place.controller, place.nsid, options.mode, place.settings,
+                                    [&] { return bring_up(context, place); });
+    if (!lease) return error(lease.error().with_context(text));
+    leases.push_back(std::move(*lease));
+    return NvmeDevice::create(context, text, std::move(leases), place.nsid, options.mode);
+  }
+  // A controller for each address; those that cannot be reached now are done without, and those that are lost later
+  // are sought as long as the device is open.
+  auto tcp = resolve(context, place);
+  if (!tcp) return error(tcp.error().with_context(text));
+  Status last;
+  for (const nvme::TcpAddress& address : tcp->addresses) {
+    Place path = place;
+    path.discover = false;
+    path.options.reconnect_timeout = kForGood;
+    path.tcp.addresses = {address};
+    path.controller = std::string(kTcp) + address.to_string() + "/" + path.tcp.subsystem_nqn;
+    auto lease = controllers->lease(path.controller, path.nsid, options.mode, path.settings,
+                                    [&] { return bring_up(context, path); });
+    if (lease) {
+      leases.push_back(std::move(*lease));
+      continue;
+    }
+    last = lease.error().with_context(address.to_string());
+    if (!is_unreachable(last)) return error(last.with_context(text));
+    context.log().log(LogLevel::warning, "nvme",
+                      last.with_context(text + ": without the path to").to_string());
+  }
+  if (leases.empty()) return error(last.with_context(text));
+  return NvmeDevice::create(
+      context, text, std::move(leases), place.nsid, options.mode,
+      NvmePaths{.policy = *place.multipath, .patience = place.options.reconnect_timeout});
 }
 
 }  // namespace

@@ -65,6 +65,13 @@ inline constexpr uint8_t kDataIsSgl = 0x40;  // metadata, if any, is one contigu
 inline constexpr uint32_t kLimitedRetry = uint32_t{1} << 31;
 inline constexpr uint32_t kForceUnitAccess = uint32_t{1} << 30;
 inline constexpr uint32_t kDeallocate = uint32_t{1} << 25;  // write zeroes
+// End-to-end protection information (NVM command set specification 1.0, §5.2), in the same word: the controller makes
+// it on writes, and checks and takes it off on reads (PRACT); what of it is checked (PRCHK). Word 14: the first block's
+// reference tag.
+inline constexpr uint32_t kProtectionAction = uint32_t{1} << 29;
+inline constexpr uint32_t kCheckGuard = uint32_t{1} << 28;
+inline constexpr uint32_t kCheckApplicationTag = uint32_t{1} << 27;
+inline constexpr uint32_t kCheckReferenceTag = uint32_t{1} << 26;
 inline constexpr uint32_t kMaxBlocksPerCommand = 1 << 16;
 
 // Last byte of an SGL descriptor: type in the upper four bits, subtype in the lower.

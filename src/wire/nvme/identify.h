@@ -23,7 +23,8 @@ enum class IdentifyKind : uint8_t {
   command_set_namespace = 0x05,
   command_set_controller = 0x06,
   command_set_active_namespaces = 0x07,
-  command_sets = 0x1c,  // which combinations CC.CSS 110b offers
+  allocated_namespaces = 0x10,  // as active_namespaces, of the whole subsystem
+  command_sets = 0x1c,          // which combinations CC.CSS 110b offers
 };
 inline constexpr uint32_t kIdentifyBytes = 4096;
 
@@ -49,6 +50,7 @@ enum class LogPage : uint8_t {
   commands_supported = 0x05,
   asymmetric_access = 0x0c,
   discovery = 0x70,
+  sanitize_status = 0x81,
 };
 
 struct IdentifyController {
@@ -59,7 +61,7 @@ struct IdentifyController {
   char firmware[8];
   uint8_t arbitration_burst;
   uint8_t ieee[3];
-  uint8_t multipath;
+  uint8_t multipath;           // CMIC: asymmetric_access.h
   uint8_t max_transfer_shift;  // MDTS: minimum pages, as a power of two; 0: no limit
   le16 controller_id;
   le32 version;
@@ -84,7 +86,13 @@ struct IdentifyController {
   le16 critical_temperature;  // K
   uint8_t reserved270[50];
   le16 keep_alive_granularity;  // KAS, in 100 ms; 0: no keep-alive
-  uint8_t reserved322[190];
+  uint8_t reserved322[20];
+  uint8_t
+      access_transition_time;  // ANATT: seconds in AccessState::change, at most; ANA, like the next three
+  uint8_t access_capabilities;  // ANACAP
+  le32 max_access_group;        // ANAGRPMAX
+  le32 access_groups;           // NANAGRPID: how many there are
+  uint8_t reserved352[160];
   uint8_t submission_entry_size;
   uint8_t completion_entry_size;
   le16 max_outstanding_commands;
@@ -122,12 +130,20 @@ static_assert(offsetof(IdentifyController, max_transfer_shift) == 77 &&
               offsetof(IdentifyController, retry_delay) == 128 &&
               offsetof(IdentifyController, optional_admin_commands) == 256 &&
               offsetof(IdentifyController, keep_alive_granularity) == 320 &&
+              offsetof(IdentifyController, access_groups) == 348 &&
               offsetof(IdentifyController, namespace_count) == 516 &&
               offsetof(IdentifyController, volatile_write_cache) == 525 &&
               offsetof(IdentifyController, sgl_support) == 536 &&
               offsetof(IdentifyController, subsystem_nqn) == 768 &&
               offsetof(IdentifyController, io_capsule_units) == 1792 &&
               offsetof(IdentifyController, power_state_descriptors) == 2048);
+
+// Data of namespace attachment: ids in ascending order.
+struct ControllerList {
+  le16 count;
+  le16 ids[2047];
+};
+static_assert(sizeof(ControllerList) == 4096);
 
 // CTRATT.
 inline constexpr uint32_t kTrafficKeepsAlive = 1 << 6;  // TBKAS

@@ -2,7 +2,7 @@
 //
 // NVM Express base specification 2.0, §5.16.1: error information (§5.16.1.2), SMART / health
 // (§5.16.1.3), firmware slots (§5.16.1.4), changed namespaces (§5.16.1.5), commands supported and
-// effects (§5.16.1.6).
+// effects (§5.16.1.6), sanitize status (§5.16.1.25).
 #pragma once
 
 #include <cstddef>
@@ -72,6 +72,22 @@ struct FirmwareLog {
   uint8_t reserved64[448];
 };
 static_assert(sizeof(FirmwareLog) == 512 && std::has_unique_object_representations_v<FirmwareLog>);
+
+struct SanitizeLog {
+  le16 progress;              // in 65536ths, of what is under way
+  le16 status;                // bits 2:0: SanitizeStatus; bit 8: nothing was written since
+  le32 word10;                // of the last sanitize command
+  le32 estimated_seconds[6];  // overwrite, block erase, crypto erase; the same without deallocating
+  uint8_t reserved32[480];
+};
+static_assert(sizeof(SanitizeLog) == 512 && std::has_unique_object_representations_v<SanitizeLog>);
+enum class SanitizeStatus : uint8_t {
+  never = 0,
+  done = 1,
+  in_progress = 2,
+  failed = 3,
+  done_not_deallocated = 4
+};
 
 // Ascending, ended by zeros; the first id is kAllNamespaces when there are more than fit.
 struct ChangedNamespacesLog {

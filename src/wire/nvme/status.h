@@ -30,7 +30,8 @@ inline constexpr CompletionStatus kInvalidOpcode{0, 0x01}, kInvalidField{0, 0x02
     kCompletionQueueInvalid{1, 0x00}, kAbortLimitExceeded{1, 0x03},
     kAsyncEventLimitExceeded{1, 0x05}, kInvalidInterruptVector{1, 0x08}, kInvalidLogPage{1, 0x09},
     kFeatureNotChangeable{1, 0x0e}, kWriteFault{2, 0x80}, kUnrecoveredReadError{2, 0x81},
-    kCompareFailure{2, 0x85};
+    kCompareFailure{2, 0x85}, kAccessPersistentLoss{3, 0x01}, kAccessInaccessible{3, 0x02},
+    kAccessTransition{3, 0x03};
 
 // "LBA out of range"; "unknown status" for codes no table has.
 std::string_view status_name(CompletionStatus status);

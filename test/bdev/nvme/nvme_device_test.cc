@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/sync.h"
 #include "nvme/served_controller.h"
 #include "nvme/tcp_target.h"
 #include "test/bdev/conformance.h"
@@ -37,6 +38,11 @@ ModelOptions namespace_of(uint32_t block_size) {
       {.block_count = (uint64_t{64} << 20) / block_size, .block_size = block_size}};
   return options;
 }
+ModelOptions protected_by(uint8_t type) {
+  ModelOptions options = namespace_of(4096);
+  options.namespaces[0].protection_type = type;
+  return options;
+}
 ModelOptions without_optional_commands() {
   ModelOptions options = namespace_of(512);
   options.optional_commands = 0;
@@ -50,6 +56,8 @@ INSTANTIATE_TEST_SUITE_P(Nvme, DeviceConformance,
                                          target("block4096", namespace_of(4096)),
                                          target("shallow", namespace_of(512), "?depth=1"),
                                          target("polled", namespace_of(512), "?interrupts=off"),
+                                         target("protected1", protected_by(1)),
+                                         target("protected3", protected_by(3)),
                                          target("only_what_must_be", without_optional_commands())),
                          conformance_name);
 
@@ -71,6 +79,176 @@ INSTANTIATE_TEST_SUITE_P(
                     tcp_target("nothing_in_capsules", {.capsule_data = 0, .transfer = 8192},
                                "?depth=4")),
     conformance_name);
+
+// Two controllers of one namespace.
+std::unique_ptr<nvme::TcpTarget> other_of_this_case;
+
+std::string two_paths(nvme::TcpTargetOptions options, const std::string& keys) {
+  target_of_this_case = std::make_unique<nvme::TcpTarget>(options);
+  options.controller_id = 8;
+  other_of_this_case = std::make_unique<nvme::TcpTarget>(options, *target_of_this_case);
+  for (auto* each : {target_of_this_case.get(), other_of_this_case.get()}) {
+    each->namespace_id = 5;
+  }
+  return "nvme:tcp:" + target_of_this_case->address() + "," + other_of_this_case->address() + "/" +
+         options.nqn + "/1?" + keys;
+}
+ConformanceTarget multipath_target(std::string name, nvme::TcpTargetOptions options,
+                                   std::string keys) {
+  return {.name = std::move(name),
+          .register_schemes = register_nvme_scheme,
+          .make_uri = [options, keys](const std::string&) { return two_paths(options, keys); }};
+}
+
+INSTANTIATE_TEST_SUITE_P(NvmeMultipath, DeviceConformance,
+                         testing::Values(multipath_target("round_robin", {.volatile_cache = true},
+                                                          "multipath=round-robin"),
+                                         multipath_target("queue_depth", {.reports_access = true},
+                                                          "multipath=queue-depth&depth=2")),
+                         conformance_name);
+
+// Events of a device, which come from another thread.
+class Events final : public DeviceListener {
+ public:
+  explicit Events(Device& device) : device_(device) { device.add_listener(*this); }
+  ~Events() override { device_.remove_listener(*this); }
+  void on_event(Device&, DeviceEvent event) override {
+    const MutexLock lock(mutex_);
+    events_.push_back(event);
+  }
+  bool wait_for(DeviceEvent event) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    for (; std::chrono::steady_clock::now() < end; sleep_for(std::chrono::milliseconds(10))) {
+      const MutexLock lock(mutex_);
+      if (std::find(events_.begin(), events_.end(), event) != events_.end()) return true;
+    }
+    return false;
+  }
+
+ private:
+  Device& device_;
+  Mutex mutex_;
+  std::vector<DeviceEvent> events_;
+};
+
+TEST(NvmeMultipathDevice, RefusesPathsToDifferentNamespaces) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  const std::string uri = two_paths({}, "multipath=round-robin");
+  other_of_this_case->namespace_id = 6;
+  auto opened = open_device(*context, uri);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), StatusCode::invalid_argument);
+  EXPECT_NE(opened.error().to_string().find("is another than over the first path"),
+            std::string::npos)
+      << opened.error().to_string();
+  target_of_this_case->namespace_id = 0;
+  other_of_this_case->namespace_id = 0;
+  opened = open_device(*context, uri);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().to_string().find("has no identifier"), std::string::npos)
+      << opened.error().to_string();
+}
+
+TEST(NvmeMultipathDevice, ANamespaceIsOpenOnceForWritingOverWhateverPaths) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  const std::string uri = two_paths({}, "multipath=round-robin");
+  const auto opened = open_device(*context, uri);
+  ASSERT_TRUE(opened) << opened.error().to_string();
+  nvme::TcpTarget third({.controller_id = 9}, *target_of_this_case);
+  third.namespace_id = 5;
+  const auto again =
+      open_device(*context, "nvme:tcp:" + target_of_this_case->address() + "," + third.address() +
+                                "/nqn.2014-08.org.example:disk/1?multipath=round-robin");
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), StatusCode::busy) << again.error().to_string();
+}
+
+TEST(NvmeMultipathDevice, APathToAnotherNamespaceIsNotUsed) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  const auto opened = open_device(*context, two_paths({}, "multipath=round-robin&keep_alive=1"));
+  ASSERT_TRUE(opened) << opened.error().to_string();
+  const auto channel = std::move(*(*opened)->open_channel());
+  TestMemory memory(4096);
+  iovec piece{memory.data(), memory.size()};
+  Io io;
+  io.op = Op::write;
+  io.block_count = BlockCount{1};
+  io.data = {&piece, 1};
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(run(*channel, io), StatusCode::ok);
+  EXPECT_EQ(other_of_this_case->commands(), 2u);
+  other_of_this_case->namespace_id = 6;
+  other_of_this_case->tell_namespaces_changed();
+  // Until the host has heard of it there is no knowing.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  for (uint64_t before = 0; std::chrono::steady_clock::now() < end;) {
+    before = other_of_this_case->commands();
+    for (int i = 0; i < 4; ++i) ASSERT_EQ(run(*channel, io), StatusCode::ok);
+    if (other_of_this_case->commands() == before) break;
+    sleep_for(std::chrono::milliseconds(50));
+  }
+  const uint64_t before = other_of_this_case->commands();
+  for (int i = 0; i < 8; ++i) ASSERT_EQ(run(*channel, io), StatusCode::ok);
+  EXPECT_EQ(other_of_this_case->commands(), before);
+}
+
+TEST(NvmeMultipathDevice, TheLastPathIsNotWaitedForEver) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  nvme::TcpTarget target;
+  const auto opened = open_device(*context, "nvme:tcp:" + target.address() +
+                                                "/nqn.2014-08.org.example:disk/1"
+                                                "?multipath=round-robin&keep_alive=1&reconnect=1");
+  ASSERT_TRUE(opened) << opened.error().to_string();
+  const auto channel = std::move(*(*opened)->open_channel());
+  target.stop();
+  TestMemory memory(4096);
+  iovec piece{memory.data(), memory.size()};
+  Io io;
+  io.op = Op::read;
+  io.block_count = BlockCount{1};
+  io.data = {&piece, 1};
+  EXPECT_EQ(run(*channel, io), StatusCode::io_error);
+}
+
+TEST(NvmeTcpDevice, AnotherNamespaceUnderItsNumberIsNotItsOwn) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  nvme::TcpTarget target;
+  target.namespace_id = 5;
+  const auto opened = open_device(
+      *context, "nvme:tcp:" + target.address() + "/nqn.2014-08.org.example:disk/1?keep_alive=1");
+  ASSERT_TRUE(opened) << opened.error().to_string();
+  Events events(**opened);
+  target.namespace_id = 6;
+  target.tell_namespaces_changed();
+  EXPECT_TRUE(events.wait_for(DeviceEvent::removed));
+}
+
+TEST(NvmeMultipathDevice, OpensWithThePathsThereAre) {
+  auto context = std::move(*Context::create());
+  register_nvme_scheme(*context);
+  const std::string uri = two_paths({}, "multipath=queue-depth");
+  target_of_this_case->stop();
+  {
+    const auto opened = open_device(*context, uri);
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    EXPECT_EQ((*opened)->info().block_size, 4096u);
+  }
+  other_of_this_case->stop();
+  const auto opened = open_device(*context, uri);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), StatusCode::not_found) << opened.error().to_string();
+  for (const std::string& wrong :
+       {uri + "x", "nvme:tcp:" + other_of_this_case->address() + ",/nqn.x/1?multipath=round-robin",
+        std::string("nvme:tcp:,/nqn.x/1")}) {
+    const auto refused = open_device(*context, wrong);
+    ASSERT_FALSE(refused) << wrong;
+    EXPECT_EQ(refused.error().code(), StatusCode::invalid_argument) << refused.error().to_string();
+  }
+}
 
 class NvmeDeviceTest : public testing::Test {
  protected:
@@ -244,6 +422,24 @@ TEST_F(NvmeDeviceTest, AControllerThatGoesFailsWhatIsThereAndWhatComes) {
   served->model.remove();
   EXPECT_EQ(run_io(Op::read, 0, 1, memory.span()), StatusCode::device_removed);
   EXPECT_EQ(run_io(Op::write, 0, 1, memory.span()), StatusCode::device_removed);
+}
+
+TEST_F(NvmeDeviceTest, AnotherSizeIsTold) {
+  open(namespace_of(512));
+  Events events(*device);
+  served->model.resize_namespace(1, 200000);
+  ASSERT_TRUE(events.wait_for(DeviceEvent::resized));
+  EXPECT_EQ(device->info().block_count.value, 200000u);
+  TestMemory memory(512);
+  EXPECT_EQ(run_io(Op::read, 199999, 1, memory.span()), StatusCode::ok);
+  EXPECT_EQ(run_io(Op::read, 200000, 1, memory.span()), StatusCode::out_of_range);
+}
+
+TEST_F(NvmeDeviceTest, ARemovalIsTold) {
+  open(namespace_of(512));
+  Events events(*device);
+  served->model.remove();
+  EXPECT_TRUE(events.wait_for(DeviceEvent::removed)) << "without a command that would notice";
 }
 
 TEST_F(NvmeDeviceTest, AFatalControllerIsResetBeneathTheChannel) {

@@ -152,6 +152,11 @@ void ControllerModel::fill(IdentifyNamespace& data, uint32_t nsid) const {
   data.formats[0].data_shift = 9;
   data.formats[0].relative_performance = 1;
   data.formats[1].data_shift = 12;
+  if (options.protection_type != 0) {
+    data.protection = options.protection_type;
+    data.protection_capabilities = 0x7;
+    for (auto* format : {&data.formats[0], &data.formats[1]}) format->metadata_bytes = 8;
+  }
 }
 
 void ControllerModel::fill_active(std::span<std::byte> page, uint32_t after) const {

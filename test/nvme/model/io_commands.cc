@@ -13,7 +13,8 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr CompletionStatus kCommandSizeLimit{1, 0x83};
+constexpr CompletionStatus kCommandSizeLimit{1, 0x83}, kInvalidProtection{1, 0x81},
+    kReferenceTagError{2, 0x84};
 
 struct BlockRange {
   uint64_t first = 0;
@@ -37,6 +38,23 @@ Durability durability(bool caching, const Command& command) {
   return caching && !forced ? Durability::cached : Durability::durable;
 }
 
+// Protection information is what the command says it is: all that a tag checks here.
+CompletionStatus check_protection(const Media& media, const Command& command) {
+  const uint8_t type = media.options().protection_type;
+  if (type == 0) return {};
+  const auto opcode = static_cast<IoOpcode>(command.opcode);
+  const bool carries = opcode == IoOpcode::read || opcode == IoOpcode::write ||
+                       opcode == IoOpcode::write_zeroes || opcode == IoOpcode::compare;
+  if (!carries) return {};
+  const bool action = (command.cdw12 & kProtectionAction) != 0;
+  if (!action || opcode == IoOpcode::compare) return kInvalidProtection;
+  // The model insists: what can be checked is.
+  const bool tagged = (command.cdw12 & kCheckReferenceTag) != 0;
+  if (tagged == (type == 3) || (command.cdw12 & kCheckGuard) == 0) return kInvalidProtection;
+  if (tagged && command.cdw14 != command.cdw10) return kReferenceTagError;
+  return {};
+}
+
 }  // namespace
 
 Media* ControllerModel::find_namespace(uint32_t nsid) {
@@ -51,6 +69,9 @@ Outcome ControllerModel::io_command(const Command& command) {
   Media* media = find_namespace(command.nsid);
   if (media == nullptr) return {.status = kInvalidNamespace};
   if (!media->options().active) return {.status = kInvalidField};
+  if (const CompletionStatus status = check_protection(*media, command); !status.ok()) {
+    return {.status = status};
+  }
   switch (opcode) {
     case IoOpcode::read: return read(*media, command);
     case IoOpcode::write: return write(*media, command);

@@ -25,6 +25,8 @@ struct NamespaceOptions {
   uint16_t optimal_io_boundary = 0;  // NOIOB, blocks; 0: none
   uint32_t atomic_write_blocks = 0;  // NAWUN and NAWUPF; 0: the controller's
   uint32_t atomic_boundary_blocks = 0;
+  // Type of protection information, 8 B a block, which the model makes and checks itself (PRACT) and hands to nobody.
+  uint8_t protection_type = 0;
 };
 
 // How the model finds out about shadow doorbells, once Doorbell Buffer Config has been done.
