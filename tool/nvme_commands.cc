@@ -2,20 +2,21 @@
 //
 // list, bind and unbind look at sysfs and disturb no controller; discover asks a network. The others drive the
 // controller alone, so that no other process may have it open if it is a PCI function.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "base/try.h"
-#include "bdev/nvme/nvme_uri.h"
 #include "nvme/commands.h"
 #include "nvme/pci_devices.h"
-#include "tool/command.h"
-#include "tool/nvme_reports.h"
+#include "tool/nvme_session.h"
 #include "tool/text.h"
 
 namespace basalt::tool {
@@ -33,15 +34,6 @@ struct NvmeArguments {
   int format = -1;
   SecureErase erase = SecureErase::none;
 };
-using Arguments = std::shared_ptr<NvmeArguments>;
-
-// Controller names come from devices: what is no UTF-8 is replaced.
-void print(const Json& json) {
-  std::printf("%s\n", json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-void print(const NvmeFields& fields, bool json) {
-  json ? print(as_json(fields)) : static_cast<void>(std::fputs(as_text(fields).c_str(), stdout));
-}
 
 Result<int> list(const NvmeArguments& arguments) {
   BASALT_TRY_ASSIGN(const std::vector<nvme::PciDevice> devices, nvme::PciDevices().list());
@@ -91,30 +83,6 @@ Result<int> unbind(const NvmeArguments& arguments) {
   return kDone;
 }
 
-// A Context and the one controller it drives.
-struct Administration {
-  std::unique_ptr<Context> context;
-  NvmeController opened;
-  nvme::Controller& controller() const { return *opened.controller; }
-
-  static Result<Administration> open(const NvmeArguments& arguments) {
-    Administration administration;
-    BASALT_TRY_ASSIGN(administration.context, Context::create());
-    BASALT_TRY_ASSIGN(administration.opened,
-                      open_nvme_controller(*administration.context, arguments.place));
-    return administration;
-  }
-  template <typename Data>
-  Status receive(const nvme::Command& command, Data& data) const {
-    return controller().run_admin(command, {}, std::as_writable_bytes(std::span(&data, 1)));
-  }
-  Result<nvme::IdentifyNamespace> identify_namespace(uint32_t nsid) const {
-    nvme::IdentifyNamespace data{};
-    BASALT_TRY(receive(nvme::identify_command(nvme::IdentifyKind::name_space, nsid), data));
-    return data;
-  }
-};
-
 Json namespaces_json(const nvme::Controller& controller) {
   Json all = Json::array();
   for (const nvme::NamespaceInfo& space : controller.namespaces()) {
@@ -127,10 +95,9 @@ Json namespaces_json(const nvme::Controller& controller) {
 }
 
 Result<int> identify(const NvmeArguments& arguments) {
-  BASALT_TRY_ASSIGN(const Administration nvme, Administration::open(arguments));
-  if (nvme.opened.nsid != 0) {
-    BASALT_TRY_ASSIGN(const nvme::IdentifyNamespace data,
-                      nvme.identify_namespace(nvme.opened.nsid));
+  BASALT_TRY_ASSIGN(const NvmeSession nvme, NvmeSession::open(arguments.place));
+  if (nvme.nsid() != 0) {
+    BASALT_TRY_ASSIGN(const nvme::IdentifyNamespace data, nvme.identify_namespace(nvme.nsid()));
     print(namespace_fields(data), arguments.json);
     return kDone;
   }
@@ -153,7 +120,7 @@ Result<int> identify(const NvmeArguments& arguments) {
 }
 
 Result<int> smart(const NvmeArguments& arguments) {
-  BASALT_TRY_ASSIGN(const Administration nvme, Administration::open(arguments));
+  BASALT_TRY_ASSIGN(const NvmeSession nvme, NvmeSession::open(arguments.place));
   nvme::HealthLog log{};
   BASALT_TRY(nvme.receive(nvme::log_page_command(nvme::LogPage::health, sizeof log), log));
   print(health_fields(log), arguments.json);
@@ -161,7 +128,7 @@ Result<int> smart(const NvmeArguments& arguments) {
 }
 
 Result<int> error_log(const NvmeArguments& arguments) {
-  BASALT_TRY_ASSIGN(const Administration nvme, Administration::open(arguments));
+  BASALT_TRY_ASSIGN(const NvmeSession nvme, NvmeSession::open(arguments.place));
   std::vector<nvme::ErrorLogEntry> log(nvme.controller().identity().error_log_entries + 1u);
   const auto bytes = std::as_writable_bytes(std::span(log));
   BASALT_TRY(nvme.controller().run_admin(
@@ -209,12 +176,8 @@ Result<unsigned> choose_format(const NvmeArguments& arguments,
 }
 
 Result<int> format(const NvmeArguments& arguments) {
-  BASALT_TRY_ASSIGN(const Administration nvme, Administration::open(arguments));
-  const uint32_t nsid = nvme.opened.nsid;
-  if (nsid == 0) {
-    return error(StatusCode::invalid_argument,
-                 arguments.place + ": say which namespace to format, as " + arguments.place + "/1");
-  }
+  BASALT_TRY_ASSIGN(const NvmeSession nvme, NvmeSession::open_namespace(arguments.place));
+  const uint32_t nsid = nvme.nsid();
   const nvme::IdentifyController controller = nvme.controller().identity();
   if ((controller.optional_admin_commands & nvme::kSupportsFormat) == 0) {
     return error(StatusCode::unsupported,
@@ -245,7 +208,7 @@ Result<int> format(const NvmeArguments& arguments) {
 }
 
 Result<int> reset(const NvmeArguments& arguments) {
-  BASALT_TRY_ASSIGN(const Administration nvme, Administration::open(arguments));
+  BASALT_TRY_ASSIGN(const NvmeSession nvme, NvmeSession::open(arguments.place));
   BASALT_TRY(nvme.controller().reset("asked for by hand"));
   return kDone;
 }
@@ -258,9 +221,7 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   const auto arguments = std::make_shared<NvmeArguments>();
   const auto add = [&](const char* name, const char* help,
                        Result<int> (*run)(const NvmeArguments&)) {
-    CLI::App* command = group->add_subcommand(name, help);
-    command->callback([arguments, &action, run] { action = [=] { return run(*arguments); }; });
-    return command;
+    return add_nvme_command(*group, action, name, help, arguments, run);
   };
   const auto takes_address = [&](CLI::App* command) {
     command->add_option("address", arguments->place, "PCI address, such as 0000:01:00.0")
@@ -274,8 +235,6 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   const auto takes_json = [&](CLI::App* command) {
     command->add_flag("--json", arguments->json, "for scripts");
   };
-  constexpr const char* kController =
-      "nvme:pci:ADDRESS, nvme:vfio-user:SOCKET or nvme:tcp:HOST:PORT/NQN";
   takes_json(add("list", "controllers, their drivers, and who uses their disks", list));
   takes_address(add("bind", "take a controller from the kernel, for nvme:pci:", bind));
   takes_address(add("unbind", "give a controller back to the kernel", unbind));
@@ -285,14 +244,13 @@ void add_nvme_commands(CLI::App& app, Action& action) {
   takes_json(takes_controller(
       add("identify", "what a controller, or with /NAMESPACE a namespace, says of itself",
           identify),
-      kController));
-  takes_json(takes_controller(add("smart", "the SMART / health log", smart), kController));
+      kControllerHelp));
+  takes_json(takes_controller(add("smart", "the SMART / health log", smart), kControllerHelp));
   takes_json(takes_controller(add("error-log", "the errors a controller remembers", error_log),
-                              kController));
-  takes_controller(add("reset", "reset a controller", reset), kController);
-  CLI::App* formatting =
-      takes_controller(add("format", "erase a namespace, and change its block size", format),
-                       "a controller as above, with /NAMESPACE behind it");
+                              kControllerHelp));
+  takes_controller(add("reset", "reset a controller", reset), kControllerHelp);
+  CLI::App* formatting = takes_controller(
+      add("format", "erase a namespace, and change its block size", format), kNamespaceHelp);
   formatting->add_flag("--force", arguments->force, "really");
   CLI::Option* size = add_size_option(*formatting, "--block-size", arguments->block_bytes,
                                       "bytes (default: as it is)");
@@ -306,6 +264,9 @@ void add_nvme_commands(CLI::App& app, Action& action) {
           std::map<std::string, SecureErase>{{"none", SecureErase::none},
                                              {"user-data", SecureErase::user_data},
                                              {"crypto", SecureErase::cryptographic}}));
+  add_nvme_setting_commands(*group, action);
+  add_nvme_namespace_commands(*group, action);
+  add_nvme_passthru_commands(*group, action);
 }
 
 }  // namespace basalt::tool

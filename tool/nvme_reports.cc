@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <string_view>
 
 #include "tool/text.h"
@@ -187,6 +188,87 @@ NvmeFields error_fields(const nvme::ErrorLogEntry& entry) {
       bits("vs", entry.vendor_page),
       bits("cs", entry.command_specific),
   };
+}
+
+NvmeFields firmware_fields(const nvme::FirmwareLog& log) {
+  NvmeFields fields = {bits("afi", log.active)};
+  for (size_t i = 0; i < std::size(log.revisions); ++i) {
+    const std::string revision = nvme::printable_field({log.revisions[i], sizeof log.revisions[i]});
+    if (!revision.empty()) fields.push_back({"frs" + std::to_string(i + 1), revision, {}});
+  }
+  return fields;
+}
+
+NvmeFields sanitize_fields(const nvme::SanitizeLog& log) {
+  const char* state = "unrecognized";
+  switch (static_cast<nvme::SanitizeStatus>(log.status & 7)) {
+    case nvme::SanitizeStatus::never: state = "never sanitized"; break;
+    case nvme::SanitizeStatus::done: state = "completed"; break;
+    case nvme::SanitizeStatus::in_progress: state = "in progress"; break;
+    case nvme::SanitizeStatus::failed: state = "failed"; break;
+    case nvme::SanitizeStatus::done_not_deallocated:
+      state = "completed, without deallocating";
+      break;
+  }
+  const uint16_t progress = log.progress, status = log.status;
+  return {
+      {"sprog", progress, std::to_string(progress * 100 / 65536) + " %"},
+      {"sstat", status, state},
+      bits("scdw10", log.word10),
+      number("time_overwrite", log.estimated_seconds[0]),
+      number("time_block_erase", log.estimated_seconds[1]),
+      number("time_crypto_erase", log.estimated_seconds[2]),
+  };
+}
+
+const std::map<std::string, nvme::ReservationType>& reservation_types() {
+  using nvme::ReservationType;
+  static const std::map<std::string, ReservationType> types = {
+      {"write-exclusive", ReservationType::write_exclusive},
+      {"exclusive-access", ReservationType::exclusive_access},
+      {"write-exclusive-registrants", ReservationType::write_exclusive_registrants_only},
+      {"exclusive-access-registrants", ReservationType::exclusive_access_registrants_only},
+      {"write-exclusive-all", ReservationType::write_exclusive_all_registrants},
+      {"exclusive-access-all", ReservationType::exclusive_access_all_registrants}};
+  return types;
+}
+
+NvmeFields reservation_fields(const nvme::ReservationReportHeader& header,
+                              std::span<const std::byte> hosts, size_t count) {
+  std::string type = header.type == 0 ? "none" : "unrecognized";
+  for (const auto& [name, value] : reservation_types()) {
+    if (static_cast<uint8_t>(value) == header.type) type = name;
+  }
+  NvmeFields fields = {number("gen", header.generation),
+                       {"rtype", header.type, type},
+                       number("regctl", header.registered),
+                       number("ptpls", header.persist_through_power_loss)};
+  Json all = Json::array();
+  std::string text;
+  for (size_t i = 0; i < count; ++i) {
+    nvme::RegisteredHost host;
+    std::memcpy(static_cast<void*>(&host), hosts.data() + i * sizeof host, sizeof host);
+    const uint16_t controller = host.controller_id;
+    const uint64_t key = host.key;
+    const std::string id = bytes({}, host.host_id, sizeof host.host_id).value.get<std::string>();
+    all.push_back(
+        {{"cntlid", controller}, {"rcsts", host.holder & 1}, {"rkey", key}, {"hostid", id}});
+    text += "\n  host " + id + ", controller " + hex(controller) + ", key " + hex(key) +
+            ((host.holder & 1) != 0 ? ", holds the reservation" : "");
+  }
+  fields.push_back({"regctlext", all, text.empty() ? "none" : text});
+  return fields;
+}
+
+const char* access_state_name(nvme::AccessState state) {
+  switch (state) {
+    case nvme::AccessState::optimized: return "optimized";
+    case nvme::AccessState::non_optimized: return "non-optimized";
+    case nvme::AccessState::inaccessible: return "inaccessible";
+    case nvme::AccessState::persistent_loss: return "persistent-loss";
+    case nvme::AccessState::change: return "change";
+  }
+  return "unrecognized";
 }
 
 std::string as_text(const NvmeFields& fields) {

@@ -1,15 +1,20 @@
 // What controllers say of themselves, as lists of fields, named and ordered as nvme-cli does.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "nvme/pci_devices.h"
 #include "nvme/tcp/discovery.h"
+#include "wire/nvme/asymmetric_access.h"
 #include "wire/nvme/identify.h"
 #include "wire/nvme/log_page.h"
+#include "wire/nvme/reservations.h"
 
 namespace basalt::tool {
 
@@ -25,6 +30,14 @@ NvmeFields namespace_fields(const nvme::IdentifyNamespace& data);
 NvmeFields health_fields(const nvme::HealthLog& log);
 // One entry of the error log: "LBA out of range (0x80) on namespace 1 LBA 123" and the rest.
 NvmeFields error_fields(const nvme::ErrorLogEntry& entry);
+
+NvmeFields firmware_fields(const nvme::FirmwareLog& log);
+NvmeFields sanitize_fields(const nvme::SanitizeLog& log);
+// `hosts` has `count` RegisteredHosts.
+NvmeFields reservation_fields(const nvme::ReservationReportHeader& header,
+                              std::span<const std::byte> hosts, size_t count);
+const std::map<std::string, nvme::ReservationType>& reservation_types();
+const char* access_state_name(nvme::AccessState state);
 
 // "name      : text", a line each.
 std::string as_text(const NvmeFields& fields);

@@ -75,13 +75,107 @@ TEST_F(NvmeCommandTest, FormatAsksFirstAndChangesTheBlockSize) {
   EXPECT_NE(strange.err.find("formats without metadata of: 512, 4096 B"), std::string::npos)
       << strange.err;
   const Outcome whole = basalt({"nvme", "format", controller_, "--force"});
-  EXPECT_NE(whole.err.find("say which namespace to format"), std::string::npos) << whole.err;
+  EXPECT_NE(whole.err.find("say which namespace, as"), std::string::npos) << whole.err;
 }
 
 TEST_F(NvmeCommandTest, ResetAndErrorLogAnswer) {
   serve();
   must({"nvme", "reset", controller_});
   EXPECT_TRUE(must_json({"nvme", "error-log", "--json", controller_}).is_array());
+}
+
+TEST_F(NvmeCommandTest, FeaturesAreReadAndChanged) {
+  nvme::model::ModelOptions options = one_namespace();
+  options.volatile_cache = true;
+  serve(options);
+  EXPECT_EQ(must({"nvme", "get-feature", controller_, "--feature-id", "6"}), "0x00000001\n");
+  EXPECT_EQ(must_json({"nvme", "get-feature", controller_, "-f", "0x04", "--json"}),
+            (json{{"feature", 4}, {"value", 343}}));
+  must({"nvme", "set-feature", controller_, "-f", "4", "--value", "350"});
+  const Outcome saved =
+      basalt({"nvme", "set-feature", controller_, "-f", "4", "-v", "1", "--save"});
+  EXPECT_EQ(saved.status, 1);
+  EXPECT_NE(saved.err.find("set features (0x09): "), std::string::npos) << saved.err;
+  EXPECT_EQ(basalt({"nvme", "get-feature", controller_, "-f", "256"}).status, 2);
+}
+
+TEST_F(NvmeCommandTest, AnyCommandIsPassedOn) {
+  serve();
+  // Identify controller; the model's name begins at byte 24.
+  const std::string identity = must({"nvme", "admin-passthru", controller_, "--opcode", "0x06",
+                                     "--cdw10", "1", "--data-len", "4K", "--raw-binary"});
+  ASSERT_EQ(identity.size(), 4096u);
+  EXPECT_EQ(identity.substr(24, 23), "Basalt controller model");
+  const std::string text = must({"nvme", "admin-passthru", controller_, "--opcode", "0x06",
+                                 "--cdw10", "1", "--data-len", "32"});
+  EXPECT_NE(text.find("result: 0x00000000\n0000: "), std::string::npos) << text;
+  // Three blocks are written, and read back.
+  const std::string blocks(1536, 'x'), space = controller_ + "/1";
+  const std::vector<std::string> write = {"nvme", "io-passthru", space, "--opcode",
+                                          "1",    "--cdw10",     "8",   "--cdw12",
+                                          "2",    "--data-len",  "1536"};
+  const Outcome refused = basalt(write, blocks);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.err.find("say --force"), std::string::npos) << refused.err;
+  std::vector<std::string> forced = write;
+  forced.emplace_back("--force");
+  must(forced, blocks);
+  EXPECT_EQ(must({"nvme", "io-passthru", space, "--opcode", "2", "--cdw10", "8", "--cdw12", "2",
+                  "--data-len", "1536", "--raw-binary"}),
+            blocks);
+  const Outcome beyond = basalt(
+      {"nvme", "io-passthru", space, "--opcode", "2", "--cdw10", "131072", "--data-len", "512"});
+  EXPECT_EQ(beyond.status, 1);
+  EXPECT_NE(beyond.err.find("read of namespace 1, LBA 131072+1: LBA out of range"),
+            std::string::npos)
+      << beyond.err;
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"--opcode", "0x80", "--data-len", "512"},
+        {"--opcode", "0x06", "--data-len", "1G"},
+        {"--opcode", "0x07"},
+        {"--opcode", "0x06", "--input-file", "/dev/null"}}) {
+    std::vector<std::string> command = {"nvme", "admin-passthru", controller_};
+    command.insert(command.end(), words.begin(), words.end());
+    EXPECT_EQ(basalt(command).status, 1) << words[1];
+  }
+}
+
+TEST_F(NvmeCommandTest, WhatAControllerCannotDoItSays) {
+  serve();
+  const std::string space = controller_ + "/1";
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"sanitize", controller_, "--force"},
+        {"fw-commit", controller_, "--slot", "2"},
+        {"create-ns", controller_, "--nsze", "100"},
+        {"delete-ns", space, "--force"},
+        {"attach-ns", space},
+        {"resv-register", space, "--nrkey", "7"},
+        {"resv-report", space},
+        {"sanitize-log", controller_}}) {
+    std::vector<std::string> words = {"nvme"};
+    words.insert(words.end(), command.begin(), command.end());
+    const Outcome outcome = basalt(words);
+    EXPECT_EQ(outcome.status, 1) << command[0];
+    EXPECT_NE(outcome.err.find("invalid"), std::string::npos) << command[0] << ": " << outcome.err;
+  }
+  for (const char* command : {"sanitize", "ana-log"}) {
+    EXPECT_EQ(basalt({"nvme", command, controller_}).status, 1) << command;
+  }
+  EXPECT_EQ(basalt({"nvme", "delete-ns", space}).status, 1) << "without --force";
+  EXPECT_EQ(basalt({"nvme", "zones", space}).status, 1);
+  EXPECT_EQ(must({"nvme", "list-ns", controller_}), "1\n");
+  EXPECT_TRUE(must_json({"nvme", "fw-log", "--json", controller_}).contains("afi"));
+  const Outcome no_namespace = basalt({"nvme", "zones", controller_});
+  EXPECT_NE(no_namespace.err.find("say which namespace"), std::string::npos) << no_namespace.err;
+}
+
+TEST_F(NvmeCommandTest, PathsSayHowTheyReachANamespace) {
+  nvme::TcpTarget target({.reports_access = true});
+  const std::string place = "nvme:tcp:" + target.address() + "/nqn.2014-08.org.example:disk";
+  EXPECT_EQ(must({"nvme", "ana-log", place}), "namespace 1: optimized\n");
+  target.set_access(nvme::AccessState::non_optimized);
+  EXPECT_EQ(must_json({"nvme", "ana-log", "--json", place}),
+            (json::array({{{"nsid", 1}, {"state", "non-optimized"}}})));
 }
 
 TEST_F(NvmeCommandTest, WhatIsNoControllerIsRefused) {
