@@ -1,39 +1,46 @@
 #!/usr/bin/env bash
-# Runs the guest tests of the NVMe driver: QEMU's controllers, through VFIO, behind emulated IOMMUs of 48 and 39
-# bits, with blocks of 512 and 4096 bytes, two functions in one IOMMU group, a controller unplugged under load, and
-# stock db_bench on a store that loses power: the machine ends, and with it any of the writes no flush followed. Then
-# Linux's NVMe/TCP target, which goes and comes back under load.
+# Runs the driver, the tool and stock db_bench in guests, against QEMU's NVMe controllers (through VFIO, behind emulated
+# IOMMUs) and Linux's NVMe/TCP target.
 #
-# usage: run.sh BUILD_FOLDER [GTEST ARGUMENT...]
-# BASALT_GUESTRUN names guestrun when it is not in ../shared/guest beside the project. Takes two to five minutes.
-# Exit status: that of the first run that fails; 77 when there is no guestrun.
+# usage: run.sh [--quick] BUILD_FOLDER [PART...]
+# Parts are run in the order of `all` below, or as they are named; --quick: those of `quick`, two minutes on two cores
+# instead of ten.
+# BASALT_GUESTRUN names guestrun when it is not in ../shared/guest beside the project.
+# Exit status: that of the first part that fails; 77 when there is no guestrun.
 set -euo pipefail
 
+all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged tool tcp tcp_multipath tcp_auth
+  store_512 store_4096 store_unplugged)
+quick=(driver_512 tool store_512)
+
 root=$(cd "$(dirname "$0")/../../.." && pwd)
+here=$root/test/nvme/guest
 guestrun=${BASALT_GUESTRUN:-$root/../shared/guest/guestrun}
-[ $# -ge 1 ] || { echo "usage: $0 BUILD_FOLDER [GTEST ARGUMENT...]" >&2; exit 2; }
+seeds=(1 2 3)
+parts=("${all[@]}")
+if [ "${1:-}" = --quick ]; then
+  parts=("${quick[@]}")
+  seeds=(1)
+  shift
+fi
+[ $# -ge 1 ] || { echo "usage: $0 [--quick] BUILD_FOLDER [PART...]; parts: ${all[*]}" >&2; exit 2; }
 build=$1
 shift
+[ $# -eq 0 ] || parts=("$@")
 if ! [ -x "$guestrun" ]; then
   echo "$0: no guestrun at $guestrun; set BASALT_GUESTRUN" >&2
   exit 77
 fi
+scratch=$(mktemp -d)
+trap 'jobs -p | xargs -r kill 2>/dev/null; rm -rf "$scratch"' EXIT
 
-run_guest() { # PROGRAM BITS GUESTRUN-ARGUMENT... -- GTEST-ARGUMENT...
-  local program=$1 bits=$2 options=()
-  shift 2
-  while [ "$1" != -- ]; do options+=("$1"); shift; done
-  "$guestrun" --vfio --iommu-bits "$bits" --module nvme --with-module ext4 \
-    --env BASALT_IOMMU_BITS="$bits" --bin "$build/guest/$program" "${options[@]}" -- "$program" "${@:2}"
-}
-
-# tell_qemu SOCKET LOG WORDS COMMAND: one command of QEMU's monitor, once the guest says WORDS.
+# tell_qemu WORDS COMMAND: one command of QEMU's monitor, once $scratch/log says WORDS.
 tell_qemu() {
   for _ in $(seq 600); do
-    grep -q "$3" "$2" && break
+    grep -q "$1" "$scratch/log" && break
     sleep 0.2
   done
-  python3 - "$1" "$4" <<'PYTHON'
+  python3 - "$scratch/qmp" "$2" <<'PYTHON'
 import json, socket, sys
 monitor = socket.socket(socket.AF_UNIX)
 monitor.connect(sys.argv[1])
@@ -46,74 +53,124 @@ for command in ({"execute": "qmp_capabilities"}, json.loads(sys.argv[2])):
         pass
 PYTHON
 }
+unplug='{"execute": "device_del", "arguments": {"id": "nvme0"}}'
 
-for bits in 48 39; do
-  echo "== functions, IOMMU with $bits bits"
-  run_guest nvme_vfio_function_guest_test "$bits" --nvme 64M -- "$@"
-done
-echo "== functions, two in one IOMMU group"
-run_guest nvme_vfio_function_guest_test 48 --nvme 64M:multifunction=on,addr=0.0 \
-  --qemu-arg -device --qemu-arg nvme,bus=port0,addr=0.1,serial=other -- "$@"
-echo "== driver, IOMMU with 48 bits, blocks of 512 B"
-run_guest nvme_driver_guest_test 48 --nvme 64M --hugepages 16 -- "$@"
-echo "== driver, IOMMU with 39 bits, blocks of 4096 B, no hugepages"
-run_guest nvme_driver_guest_test 39 \
-  --nvme 64M:ns.logical_block_size=4096,ns.physical_block_size=4096 -- "$@"
+# ---- Test programs
 
-echo "== driver, a zoned namespace"
-run_guest nvme_driver_guest_test 48 --nvme 64M:ns.zoned=true,ns.zoned.zone_size=4M -- \
-  --gtest_filter='*ComesUp:*Zones*'
-
-echo "== driver, a controller unplugged under load"
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-: >"$scratch/log"
-tell_qemu "$scratch/qmp" "$scratch/log" 'at work' \
-  '{"execute": "device_del", "arguments": {"id": "nvme0"}}' &
-run_guest nvme_driver_guest_test 48 --nvme 64M --qmp "$scratch/qmp" --env BASALT_REMOVAL=1 -- \
-  --gtest_filter='*Unplugged*' | tee "$scratch/log"
-wait
-
-echo "== Linux's NVMe/TCP target"
-"$guestrun" --mem 2G --timeout 600 --module nvmet-tcp --module 'null_blk nr_devices=1 gb=1 memory_backed=1' \
-  --bin "$build/tool/basalt" --bin db_bench --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so" \
-  --script "$root/test/nvme/guest/tcp_host.sh"
-
-echo "== the same with authentication, which takes a newer kernel"
-"$guestrun" --kernel linux-image-6.12-amd64 --mem 1G --timeout 300 --module nvmet-tcp --with-module dh_generic \
-  --module 'null_blk nr_devices=1 gb=1 memory_backed=1' --bin "$build/tool/basalt" \
-  --script "$root/test/nvme/guest/tcp_auth.sh"
-
-run_store() { # GUESTRUN-ARGUMENT...
-  "$guestrun" --vfio --mem 1G --hugepages 16 --timeout 300 --bin "$build/tool/basalt" --bin db_bench \
-    --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so" "$@"
+run_test() { # PROGRAM BITS GUESTRUN-ARGUMENT... -- GTEST-ARGUMENT...
+  local program=$1 bits=$2 options=()
+  shift 2
+  while [ "$1" != -- ]; do options+=("$1"); shift; done
+  "$guestrun" --vfio --iommu-bits "$bits" --module nvme --with-module ext4 \
+    --env BASALT_IOMMU_BITS="$bits" --bin "$build/guest/$program" "${options[@]}" -- "$program" "${@:2}"
 }
-here=$root/test/nvme/guest
-replay=$(dirname "$guestrun")/examples/writelog.py
-for block in 512 4096; do
-  echo "== RocksDB on two namespaces with blocks of $block B, cut off while it writes"
-  format=ns.logical_block_size=$block,ns.physical_block_size=$block
+functions=nvme_vfio_function_guest_test driver=nvme_driver_guest_test
+functions_48() { run_test $functions 48 --nvme 64M --; }
+functions_39() { run_test $functions 39 --nvme 64M --; }
+functions_group() { # two in one IOMMU group
+  run_test $functions 48 --nvme 64M:multifunction=on,addr=0.0 \
+    --qemu-arg -device --qemu-arg nvme,bus=port0,addr=0.1,serial=other --
+}
+driver_512() { run_test $driver 48 --nvme 64M --hugepages 16 --; }
+driver_4096() { # and 39 bits, and no hugepages
+  run_test $driver 39 --nvme 64M:ns.logical_block_size=4096,ns.physical_block_size=4096 --
+}
+zoned() {
+  run_test $driver 48 --nvme 64M:ns.zoned=true,ns.zoned.zone_size=4M -- --gtest_filter='*ComesUp:*Zones*'
+}
+unplugged() { # under load
   : >"$scratch/log"
+  rm -f "$scratch/qmp"
+  tell_qemu 'at work' "$unplug" &
+  run_test $driver 48 --nvme 64M --qmp "$scratch/qmp" --env BASALT_REMOVAL=1 -- \
+    --gtest_filter='*Unplugged*' | tee "$scratch/log"
+  wait
+}
+
+# ---- Scripts
+
+programs=(--bin "$build/tool/basalt" --bin db_bench --file "$build/rocksdb_env/librocksdb_basalt.so:/plugin.so")
+disk_in_memory='null_blk nr_devices=1 gb=1 memory_backed=1'
+tool() {
+  "$guestrun" --vfio --mem 1G "${programs[@]}" \
+    --nvme 64M:ns.ms=8,ns.pi=1,ns.logical_block_size=4096,ns.physical_block_size=4096 \
+    --nvme 64M:ns.zoned=true,ns.zoned.zone_size=4M --nvme 64M --script "$here/namespaces.sh"
+}
+tcp() {
+  "$guestrun" --mem 2G --timeout 600 --module nvmet-tcp --module "$disk_in_memory" "${programs[@]}" \
+    --script "$here/tcp_host.sh"
+}
+tcp_multipath() {
+  "$guestrun" --mem 2G --timeout 600 --module nvmet-tcp --module "$disk_in_memory" "${programs[@]}" \
+    --script "$here/tcp_multipath.sh"
+}
+tcp_auth() { # takes a newer kernel
+  "$guestrun" --kernel linux-image-6.12-amd64 --mem 1G --timeout 300 --module nvmet-tcp --with-module dh_generic \
+    --module "$disk_in_memory" "${programs[@]}" --script "$here/tcp_auth.sh"
+}
+
+# ---- RocksDB on two namespaces, cut off while it writes
+
+run_store() { # SCRIPT GUESTRUN-ARGUMENT...: the output is in $scratch/log
+  "$guestrun" --vfio --mem 1G --hugepages 16 --timeout 300 "${programs[@]}" "${@:2}" --script "$here/$1.sh" \
+    >"$scratch/log" 2>&1
+}
+fail_with_log() {
+  cat "$scratch/log"
+  return 1
+}
+new_disk() {
   rm -f "$scratch/disk" "$scratch/writes" "$scratch/qmp"
   truncate -s 256M "$scratch/disk"
-  tell_qemu "$scratch/qmp" "$scratch/log" '^synced' '{"execute": "quit"}' &
-  run_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes,$format" \
-    --script "$here/load_store.sh" >"$scratch/log" 2>&1 || true
+}
+verify_store() { # NVME-OPTIONS
+  run_store verify_store --nvme "$scratch/disk$1" || fail_with_log
+  grep -E 'found|^clean' "$scratch/log"
+}
+# What no flush followed may be lost: some of it is, by each seed.
+store_loses_power() { # BLOCK-SIZE
+  local format=ns.logical_block_size=$1,ns.physical_block_size=$1 replay count seed
+  replay=$(dirname "$guestrun")/examples/writelog.py
+  : >"$scratch/log"
+  new_disk
+  tell_qemu '^synced' '{"execute": "quit"}' &
+  run_store load_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes,$format" || true
   wait
-  if ! grep -q '^synced' "$scratch/log"; then
-    cat "$scratch/log"
-    exit 1
-  fi
+  grep -q '^synced' "$scratch/log" || fail_with_log
   count=$(python3 "$replay" list "$scratch/writes" | wc -l)
-  for seed in 1 2 3; do
-    echo "== the same without some of the writes that no flush followed (seed $seed)"
-    rm -f "$scratch/disk"
-    truncate -s 256M "$scratch/disk"
-    python3 "$replay" torn "$scratch/writes" "$scratch/disk" "$count" "$seed"
-    run_store --nvme "$scratch/disk:$format" --script "$here/verify_store.sh" >"$scratch/log" 2>&1 || {
-      cat "$scratch/log"
-      exit 1
-    }
-    grep -E 'found|^clean' "$scratch/log"
+  mv "$scratch/writes" "$scratch/recorded"
+  for seed in "${seeds[@]}"; do
+    echo "without some of the writes that no flush followed (seed $seed)"
+    new_disk
+    python3 "$replay" torn "$scratch/recorded" "$scratch/disk" "$count" "$seed"
+    verify_store ":$format"
   done
+}
+store_512() { store_loses_power 512; }
+store_4096() { store_loses_power 4096; }
+# The processes on a controller that is taken away end with an error in words, and what they have written is there.
+store_unplugged() {
+  local status=0
+  : >"$scratch/log"
+  new_disk
+  tell_qemu '^synced' "$unplug" &
+  run_store load_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M" || status=$?
+  wait
+  # 122 and more are guestrun's own: it ran out of time, say.
+  if [ "$status" = 0 ] || [ "$status" -ge 122 ] || ! grep -q '^synced' "$scratch/log"; then fail_with_log; fi
+  grep -iE -m 1 'removed|is gone' "$scratch/log" || fail_with_log
+  verify_store ''
+}
+
+for part in "${parts[@]}"; do
+  case " ${all[*]} " in
+    *" $part "*) ;;
+    *) echo "$0: there is no part $part; there are: ${all[*]}" >&2; exit 2 ;;
+  esac
+done
+for part in "${parts[@]}"; do
+  echo "== $part"
+  start=$SECONDS
+  "$part"
+  echo "== $part: $((SECONDS - start)) s"
 done
