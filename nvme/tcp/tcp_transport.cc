@@ -18,7 +18,7 @@ namespace basalt::nvme {
 namespace {
 
 constexpr uint32_t kAdminEntries = 32;
-constexpr uint32_t kMaxPieces =
+constexpr uint32_t kMaxDataPieces =
     256;  // of a command's data; more cost nothing but somebody's mistake may be long
 
 uint32_t milliseconds_of(Duration duration) {
@@ -90,7 +90,7 @@ TcpTransport::~TcpTransport() { hang_up(); }
 
 TransportTraits TcpTransport::traits() const {
   return {.registered_memory = false,
-          .max_pieces = kMaxPieces,
+          .max_pieces = kMaxDataPieces,
           .reconnects = true,
           .look_interval = std::min<Duration>(std::chrono::seconds(1), tcp_.keep_alive / 4),
           .admin_only = tcp_.subsystem_nqn == kDiscoveryNqn};

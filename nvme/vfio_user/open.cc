@@ -19,7 +19,6 @@ using namespace vfio_user;
 namespace {
 
 constexpr uint64_t kClassOffset = 0x08;  // in configuration space
-constexpr uint64_t kConfigHeaderBytes = 64;
 constexpr uint32_t kNvmeClass = 0x01'08'02;
 
 }  // namespace

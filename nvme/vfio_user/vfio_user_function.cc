@@ -18,7 +18,6 @@ namespace {
 
 // Configuration space.
 constexpr uint64_t kCommandOffset = 0x04, kStatusOffset = 0x06, kCapabilitiesOffset = 0x34;
-constexpr uint64_t kConfigHeaderBytes = 64;
 constexpr uint16_t kBusMaster = 1 << 2;
 constexpr uint16_t kHasCapabilities = 1 << 4;
 constexpr uint8_t kMsixCapability = 0x11;

@@ -30,6 +30,9 @@
 
 namespace basalt::nvme {
 
+// Of a PCI function's configuration space; what is behind it are capabilities.
+inline constexpr uint64_t kConfigHeaderBytes = 64;
+
 struct VfioUserOptions {
   // How long the server may take to answer; after that the function is given up as gone.
   Duration timeout = std::chrono::seconds(5);

@@ -72,9 +72,9 @@ class TreeTest : public StoreFixture {
   PageRef map_root_{};
 };
 
-using Model = std::map<std::string, std::string>;
+using TreeModel = std::map<std::string, std::string>;
 
-void expect_same(Tree& tree, const Model& model) {
+void expect_same(Tree& tree, const TreeModel& model) {
   Tree::Cursor cursor(tree);
   ASSERT_TRUE(cursor.seek("").ok());
   for (const auto& [key, value] : model) {
@@ -105,7 +105,7 @@ TEST_F(TreeTest, RandomHistoriesMatchAMap) {
   for (uint32_t seed = 1; seed <= 6; ++seed) {
     std::mt19937 random(seed);
     const unsigned kind = seed % 2;
-    Model model;
+    TreeModel model;
     for (int step = 0; step < 6000; ++step) {
       // Growing, then shrinking, twice.
       const bool grow = step / 1500 % 2 == 0 ? random() % 5 != 0 : random() % 5 == 0;

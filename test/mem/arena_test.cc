@@ -10,15 +10,10 @@
 #include <vector>
 
 #include "mem/memory_map.h"
+#include "test/mem/steady_clock.h"
 
 namespace basalt {
 namespace {
-
-class SteadyClock final : public Clock {
- public:
-  Duration now() override { return std::chrono::steady_clock::now().time_since_epoch(); }
-  Duration wall_now() override { return now(); }
-};
 
 TEST(Arena, AllocatesAligned) {
   auto arena = Arena::create({.bytes = 1 << 20});

@@ -1,6 +1,7 @@
 // MemoryMap: finding, overlap, listeners, and that unregistering waits for those who may have found
 // it.
 #include "mem/memory_map.h"
+#include "test/mem/steady_clock.h"
 
 #include <gtest/gtest.h>
 
@@ -11,12 +12,6 @@ namespace basalt {
 namespace {
 
 using namespace std::chrono_literals;
-
-class SteadyClock final : public Clock {
- public:
-  Duration now() override { return std::chrono::steady_clock::now().time_since_epoch(); }
-  Duration wall_now() override { return now(); }
-};
 
 class MemoryMapTest : public testing::Test {
  protected:
