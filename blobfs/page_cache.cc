@@ -259,11 +259,16 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
           release(shard, slot);
           continue;
         }
-        if (const uint32_t old = find(shard, file_id, page + i); old != kNone) drop(shard, old);
+        uint8_t credit = 0;
+        if (const uint32_t old = find(shard, file_id, page + i); old != kNone) {
+          credit = shard.slots[old].credit;
+          drop(shard, old);
+        }
         uint32_t& bucket = bucket_of(shard, file_id, page + i);
         shard.slots[slot] = {.file_id = file_id,
                              .page = page + i,
                              .next = bucket,
+                             .credit = credit,
                              .listed = shard.slots[slot].listed};
         bucket = slot;
       }
