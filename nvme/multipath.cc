@@ -256,10 +256,9 @@ unsigned MultipathQueue::poll() noexcept {
     }
   }
   if (++polls_ % kPollsPerLook == 0) look();
+  lacks_path_ = false;
   if (waiting_.first != nullptr) dispatch_waiting();
-  if (waiting_.first != nullptr || timer_set_) {
-    set_timer(waiting_.first != nullptr ? kShortSleep : Duration::zero());
-  }
+  if (lacks_path_ || timer_set_) set_timer(lacks_path_ ? kShortSleep : Duration::zero());
   send();
   return completed_;
 }
@@ -285,6 +284,7 @@ void MultipathQueue::dispatch_waiting() noexcept {
       finish(*request);
     } else if (sent != Sent::yes) {
       waiting_.push(*request);
+      lacks_path_ |= sent == Sent::no_path;
     }
     if (sent == Sent::no_room) break;
   }
@@ -332,7 +332,7 @@ void MultipathQueue::sleep(Duration timeout) noexcept {
     ++busy;
   }
   // A path comes back without an event.
-  const Duration span = std::min(timeout, waiting_.first != nullptr ? kShortSleep : kLongestSleep);
+  const Duration span = std::min(timeout, lacks_path_ ? kShortSleep : kLongestSleep);
   if (busy == 1) return only->sleep(span);
   for (const Path& path : paths_) {
     // Looks at its commands' times, sends, and takes an event that has come.

@@ -104,14 +104,16 @@ class MultipathQueue {
   const Options options_;
   Clock& clock_;
   const UniqueFd events_;  // epoll: every path's event, and the timer
-  const UniqueFd timer_;   // for who sleeps while commands wait: no event says that a path is back
+  const UniqueFd
+      timer_;  // for who sleeps while commands lack a path: no event says that one is back
   bool timer_set_ = false;
   std::vector<Path> paths_;
   std::vector<Part> parts_;
   Part* free_ = nullptr;
   unsigned free_count_ = 0;
-  RequestList waiting_;  // for a path
-  size_t turn_ = 0;      // of the path after the one chosen last
+  RequestList waiting_;      // for a path, or for room
+  bool lacks_path_ = false;  // some of them, at the last poll()
+  size_t turn_ = 0;          // of the path after the one chosen last
   uint16_t depth_ = 0;
   unsigned outstanding_ = 0;
   unsigned completed_ = 0;  // since poll() began
