@@ -6,6 +6,7 @@
 // waited for and what the controller showed.
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "base/sync.h"
 #include "base/try.h"
@@ -40,7 +41,7 @@ Status Controller::bring_up() {
   BASALT_TRY(transport_->prepare_queues(admin, identity.data, identity.queue_pairs));
   identity.max_transfer_bytes = transport_->max_transfer_bytes();
   if (!transport_->traits().admin_only) {
-    BASALT_TRY(read_namespaces(admin, identity, OnFailure::leave_out));
+    BASALT_TRY(read_namespaces(admin, identity, OnFailure::keep_known));
   }
   if (transport_->traits().reconnects) BASALT_TRY(check_namespaces(identity));
   if (!transport_->traits().admin_only) BASALT_TRY(ask_about_changes(admin, identity));
@@ -100,11 +101,19 @@ Status Controller::read_namespaces(AdminQueue& admin, Identity& identity, OnFail
       const Result<NamespaceInfo> info = read_namespace(admin, identity, nsid);
       if (info) {
         identity.namespaces.push_back(*info);
-      } else if (admin.stuck() || (on_failure == OnFailure::fail && is_passing(info.error()))) {
-        return info.error();
-      } else {
-        host_.log.log(LogLevel::warning, "nvme", info.error().with_context(name()).to_string());
+        continue;
       }
+      const bool passing = is_passing(info.error());
+      if (admin.stuck() || (passing && on_failure == OnFailure::fail)) return info.error();
+      host_.log.log(LogLevel::warning, "nvme", info.error().with_context(name()).to_string());
+      if (!passing || on_failure == OnFailure::leave_out) continue;
+      // Somebody may have it open: without it, it would be called removed.
+      const std::optional<NamespaceInfo> known = known_namespace(nsid);
+      if (!known) continue;
+      // Whether it is the one it was has to be seen, where another may have come in its place.
+      if (transport_->traits().reconnects) return info.error();
+      identity.namespaces.push_back(*known);
+      namespaces_are_old_.store(true);
     }
   }
 }
@@ -169,6 +178,13 @@ Result<AccessStates> Controller::read_access_states(AdminQueue& admin,
     return states;
   }
   return error(StatusCode::busy, "the ANA log page keeps changing");
+}
+
+std::optional<NamespaceInfo> Controller::known_namespace(uint32_t nsid) const {
+  const MutexLock lock(mutex_);
+  const auto found = known_.find(nsid);
+  if (found == known_.end()) return {};
+  return found->second;
 }
 
 void Controller::remember_namespaces(const std::vector<NamespaceInfo>& spaces) {

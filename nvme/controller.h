@@ -27,6 +27,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -136,9 +137,14 @@ class Controller final : private ControllerLink {
 
   Status bring_up();
   Status identify(AdminQueue& admin, IdentifyController& data);
-  enum class OnFailure : uint8_t { leave_out, fail };  // of a namespace that cannot be read now
+  enum class OnFailure : uint8_t {
+    leave_out,
+    keep_known,
+    fail
+  };  // of a namespace that cannot be read now
   Status read_namespaces(AdminQueue& admin, Identity& identity, OnFailure on_failure);
   Status check_namespaces(const Identity& identity) const;
+  std::optional<NamespaceInfo> known_namespace(uint32_t nsid) const;
   void remember_namespaces(const std::vector<NamespaceInfo>& spaces);
   Result<NamespaceInfo> read_namespace(AdminQueue& admin, const Identity& identity, uint32_t nsid);
   Status grant_queues(AdminQueue& admin, Identity& identity);
