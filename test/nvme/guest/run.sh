@@ -3,8 +3,8 @@
 # IOMMUs) and Linux's NVMe/TCP target.
 #
 # usage: run.sh [--quick] BUILD_FOLDER [PART...]
-# Parts are run in the order of `all` below, or as they are named; --quick: those of `quick`, two minutes on two cores
-# instead of ten.
+# Parts are run in the order of `all` below, or as they are named; --quick: those of `quick`, a minute and a quarter on
+# two cores.
 # BASALT_GUESTRUN names guestrun when it is not in ../shared/guest beside the project.
 # Exit status: that of the first part that fails; 77 when there is no guestrun.
 set -euo pipefail
