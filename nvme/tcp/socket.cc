@@ -127,6 +127,36 @@ Result<std::shared_ptr<TcpSocket>> TcpSocket::connect(const TcpAddress& address,
   return error(std::move(last));
 }
 
+Status TcpSocket::secure(const auth::TlsPsk& psk, Duration timeout) {
+  BASALT_TRY_ASSIGN(tls_, TlsStream::connect(fd(), psk, timeout));
+  return {};
+}
+
+namespace {
+msghdr message_of(std::span<const iovec> pieces) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces.data());
+  message.msg_iovlen = pieces.size();
+  return message;
+}
+}  // namespace
+
+ssize_t TcpSocket::send(std::span<const iovec> pieces) noexcept {
+  if (tls_ != nullptr) return tls_->send(pieces);
+  const msghdr message = message_of(pieces);
+  return ::sendmsg(fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+ssize_t TcpSocket::receive(std::span<const iovec> pieces) noexcept {
+  if (tls_ != nullptr) return tls_->receive(pieces);
+  msghdr message = message_of(pieces);
+  return ::recvmsg(fd(), &message, MSG_DONTWAIT);
+}
+
+std::string TcpSocket::error_text(int number) const {
+  return tls_ != nullptr && number == EPROTO ? tls_->failure() : std::strerror(number);
+}
+
 void TcpSocket::abort() noexcept {
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;

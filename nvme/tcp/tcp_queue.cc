@@ -62,7 +62,7 @@ Status transfer_all(TcpSocket& socket, short event, size_t bytes, steady_clock::
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN) {
-      return {StatusCode::io_error, std::string(what) + ": " + std::strerror(errno)};
+      return {StatusCode::io_error, std::string(what) + ": " + socket.error_text(errno)};
     }
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - steady_clock::now());
     if (left.count() <= 0) {
@@ -93,16 +93,22 @@ Result<tcp::ConnectionTerms> TcpQueue::establish(TcpSocket& socket, uint8_t dige
   request.max_ready_to_transfer = 0;  // one
   const auto out = std::as_bytes(std::span(&request, 1));
   BASALT_TRY(transfer_all(socket, POLLOUT, out.size(), end, "connection request", [&](size_t done) {
-    return ::send(socket.fd(), out.data() + done, out.size() - done, MSG_NOSIGNAL);
+    const iovec rest{const_cast<std::byte*>(out.data()) + done, out.size() - done};
+    return socket.send({&rest, 1});
   }));
   tcp::ConnectionResponse response{};
   const auto in = std::as_writable_bytes(std::span(&response, 1));
   const auto receive = [&](size_t from, size_t bytes) {
     return transfer_all(socket, POLLIN, bytes, end, "connection response", [&](size_t done) {
-      return ::recv(socket.fd(), in.data() + from + done, bytes - done, 0);
+      const iovec rest{in.data() + from + done, bytes - done};
+      return socket.receive({&rest, 1});
     });
   };
-  BASALT_TRY(receive(0, sizeof response.header));
+  if (const Status status = receive(0, sizeof response.header); !status.ok()) {
+    // A target that waits for a TLS handshake takes the request for a broken one.
+    if (status.code() != StatusCode::io_error || socket.secured()) return error(status);
+    return error(StatusCode::io_error, std::string(status.message()) + "; it may want TLS");
+  }
   BASALT_TRY(tcp::check_header_from_controller(response.header, {}));
   if (static_cast<tcp::PduType>(response.header.type) == tcp::PduType::controller_termination) {
     tcp::TerminationPdu termination{};
@@ -299,13 +305,10 @@ size_t TcpQueue::gather(std::span<iovec> pieces) noexcept {
 void TcpQueue::ring() noexcept {
   while (send_count_ > 0 && !failed_) {
     std::array<iovec, kMaxPieces> pieces;
-    msghdr message{};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = gather(pieces);
-    const ssize_t sent = ::sendmsg(socket_->fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = socket_->send(std::span(pieces).first(gather(pieces)));
     if (sent < 0) {
       if (errno == EINTR) continue;
-      if (errno != EAGAIN) fail(std::string("send: ") + std::strerror(errno));
+      if (errno != EAGAIN) fail("send: " + socket_->error_text(errno));
       want_room(true);
       return;
     }
@@ -351,7 +354,7 @@ unsigned TcpQueue::reap(std::span<Completion> out) noexcept {
   events_.settle();
   while (!failed_) {
     if (count == out.size()) {
-      full_ = buffered() > 0;
+      full_ = buffered() > 0 || socket_->has_more();
       break;
     }
     const Step step = take_pdu(out[count]);
@@ -385,17 +388,14 @@ bool TcpQueue::receive() noexcept {
   }
   size_t wanted = 0;
   for (size_t i = 0; i < count; ++i) wanted += pieces[i].iov_len;
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = count;
   ssize_t got;
   do {
-    got = ::recvmsg(socket_->fd(), &message, MSG_DONTWAIT);
+    got = socket_->receive(std::span(pieces).first(count));
   } while (got < 0 && errno == EINTR);
   if (got < 0 && errno == EAGAIN) return false;
   if (got <= 0) {
     fail(got == 0 ? "the controller has closed the connection"
-                  : std::string("receive: ") + std::strerror(errno));
+                  : "receive: " + socket_->error_text(errno));
     return false;
   }
   const auto bytes = static_cast<size_t>(got);
@@ -578,8 +578,8 @@ TcpQueue::Step TcpQueue::fail(const std::string& why, tcp::TerminationReason rea
                   .data_offset = 0,
                   .bytes = sizeof pdu};
     pdu.reason = static_cast<uint16_t>(reason);
-    [[maybe_unused]] const ssize_t told =
-        ::send(socket_->fd(), &pdu, sizeof pdu, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const iovec piece{&pdu, sizeof pdu};
+    [[maybe_unused]] const ssize_t told = socket_->send({&piece, 1});
   }
   events_.remove(socket_->fd());
   socket_->hang_up();

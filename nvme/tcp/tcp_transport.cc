@@ -204,6 +204,26 @@ Duration TcpTransport::until(Duration deadline) const {
   return std::max<Duration>(deadline - host_->clock.now(), std::chrono::milliseconds(1));
 }
 
+Result<std::shared_ptr<TcpSocket>> TcpTransport::dial(const TcpAddress& address,
+                                                      Duration deadline) {
+  using auth::IdentityVersion;
+  Status refused;
+  for (int tries = 0; tries < 2; ++tries) {
+    BASALT_TRY_ASSIGN(std::shared_ptr<TcpSocket> socket,
+                      TcpSocket::connect(address, until(deadline)));
+    if (!tcp_.tls_key) return socket;
+    auto psk = tcp_.tls_key->derive(tcp_.host.nqn, tcp_.subsystem_nqn, identity_);
+    const Status status = psk ? socket->secure(*psk, until(deadline)) : psk.error();
+    if (status.ok()) return socket;
+    if (refused.ok()) refused = status;
+    if (psk && status.code() != StatusCode::permission_denied) return error(status);
+    // It may know the key by the identity of the other kind; it cannot be asked.
+    identity_ = identity_ == IdentityVersion::names ? IdentityVersion::names_and_digest
+                                                    : IdentityVersion::names;
+  }
+  return error(std::move(refused));
+}
+
 // All of it by `deadline`.
 Result<std::unique_ptr<TcpQueue>> TcpTransport::connect_queue(const TcpAddress& address,
                                                               uint16_t id, uint32_t entries,
@@ -212,8 +232,7 @@ Result<std::unique_ptr<TcpQueue>> TcpTransport::connect_queue(const TcpAddress& 
   if (events_[id] == nullptr) {
     BASALT_TRY_ASSIGN(events_[id], TcpEvents::create());
   }
-  BASALT_TRY_ASSIGN(std::shared_ptr<TcpSocket> socket,
-                    TcpSocket::connect(address, until(deadline)));
+  BASALT_TRY_ASSIGN(std::shared_ptr<TcpSocket> socket, dial(address, deadline));
   const auto digests = static_cast<uint8_t>((tcp_.header_digest ? tcp::kUseHeaderDigest : 0) |
                                             (tcp_.data_digest ? tcp::kUseDataDigest : 0));
   BASALT_TRY_ASSIGN(const tcp::ConnectionTerms terms,
@@ -250,8 +269,10 @@ Status TcpTransport::join(TcpQueue& queue, uint16_t id, uint32_t entries, Durati
   const ConnectResult result{completion->result};
   if (id == 0) controller_id_ = result.controller_id();
   if (result.wants_secure_channel()) {
-    return {StatusCode::unsupported,
-            "connect: the target requires TLS after authentication, which is not supported"};
+    return {
+        StatusCode::unsupported,
+        "connect: the target wants TLS with a key made by authentication, which is not supported; "
+        "give both ends a TLS key"};
   }
   if (!result.wants_authentication()) {
     // A target that was to prove itself and does not ask for it would pass for the right one.

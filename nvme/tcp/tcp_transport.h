@@ -15,6 +15,7 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "nvme/tcp/tcp_events.h"
 #include "nvme/tcp/tcp_queue.h"
 #include "nvme/transport.h"
+#include "wire/nvme/auth/tls_key.h"
 
 namespace basalt::nvme {
 
@@ -33,6 +35,7 @@ struct TcpOptions {
   std::string subsystem_nqn;
   HostIdentity host;
   Credentials credentials;
+  std::optional<auth::TlsKey> tls_key;  // given: nothing travels but through TLS
   bool header_digest = false;
   bool data_digest = false;
   Duration keep_alive =
@@ -85,6 +88,7 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   bool stop_controller() noexcept;
   void leave() noexcept;
   void hang_up() noexcept;
+  Result<std::shared_ptr<TcpSocket>> dial(const TcpAddress& address, Duration deadline);
   Result<StartedController> start_at(const TcpAddress& address);
   Result<std::unique_ptr<TcpQueue>> connect_queue(const TcpAddress& address, uint16_t id,
                                                   uint32_t entries, uint32_t capsule_data,
@@ -112,7 +116,9 @@ class TcpTransport final : public Transport, private TcpQueue::Owner {
   bool stopped_ = false;      // the controller has confirmed that it carries nothing out any more
   bool may_linger_ = false;   // there were I/O queues
   uint16_t transaction_ = 0;  // of the last authentication
-  Duration quiet_until_{};    // before that, a lost association may still be at work
+  // Which kind of identity the target knows, as far as that is known.
+  auth::IdentityVersion identity_ = auth::IdentityVersion::names_and_digest;
+  Duration quiet_until_{};  // before that, a lost association may still be at work
   Duration last_keep_alive_{};
 
   Duration patience_{};  // after which the controller has ended an association it hears nothing of

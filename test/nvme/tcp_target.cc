@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "nvme/tls_server.h"
 #include "wire/nvme/admin.h"
 #include "wire/nvme/block_ranges.h"
 
@@ -26,6 +27,7 @@ using tcp::PduType;
 
 struct TcpTarget::Connection {
   int fd = -1;
+  std::unique_ptr<TlsServer> tls;  // null: in the clear
   std::thread thread;
   tcp::ConnectionTerms terms;  // of the data it sends, as the host's terms are of the host's
   uint16_t queue_id = 0;
@@ -39,7 +41,7 @@ struct TcpTarget::Connection {
   bool receive(void* into, size_t bytes) const {
     auto* at = static_cast<std::byte*>(into);
     while (bytes > 0) {
-      const ssize_t n = ::recv(fd, at, bytes, 0);
+      const ssize_t n = tls != nullptr ? tls->receive(at, bytes) : ::recv(fd, at, bytes, 0);
       if (n <= 0) return false;
       at += n;
       bytes -= static_cast<size_t>(n);
@@ -49,7 +51,9 @@ struct TcpTarget::Connection {
   bool send(const std::vector<std::byte>& bytes) const {
     size_t done = 0;
     while (done < bytes.size()) {
-      const ssize_t n = ::send(fd, bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
+      const std::byte* const at = bytes.data() + done;
+      const size_t left = bytes.size() - done;
+      const ssize_t n = tls != nullptr ? tls->send(at, left) : ::send(fd, at, left, MSG_NOSIGNAL);
       if (n <= 0) return false;
       done += static_cast<size_t>(n);
     }
@@ -204,9 +208,13 @@ void TcpTarget::serve(Connection& c) {
 }
 
 bool TcpTarget::establish(Connection& c) {
+  if (options_.tls) {
+    c.tls = TlsServer::accept(c.fd, *options_.tls);
+    if (c.tls == nullptr) return false;
+  }
   tcp::ConnectionRequest request{};
   if (!c.receive(&request, sizeof request)) return false;
-  EXPECT_EQ(request.header.type, static_cast<uint8_t>(PduType::connection_request));
+  if (request.header.type != static_cast<uint8_t>(PduType::connection_request)) return false;
   EXPECT_EQ(request.header.bytes, sizeof request);
   tcp::ConnectionResponse response{};
   response.header = {.type = static_cast<uint8_t>(PduType::connection_response),
@@ -274,6 +282,7 @@ bool TcpTarget::read_command(Connection& c, const PduHeader& header) {
 
 bool TcpTarget::respond(Connection& c, const Command& command, CompletionStatus status,
                         uint64_t result) {
+  if (c.tls != nullptr && due(faults.update_keys)) c.tls->update_keys();
   tcp::ResponsePdu pdu{};
   const auto bytes = static_cast<uint32_t>(sizeof pdu + (c.terms.header_digest ? 4 : 0));
   pdu.header = {.type = static_cast<uint8_t>(PduType::response),

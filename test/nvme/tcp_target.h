@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -25,6 +26,7 @@
 #include "test/zeroed_memory.h"
 #include "wire/nvme/admin.h"
 #include "wire/nvme/asymmetric_access.h"
+#include "wire/nvme/auth/tls_key.h"
 #include "wire/nvme/fabrics.h"
 #include "wire/nvme/identify.h"
 #include "wire/nvme/tcp_pdu.h"
@@ -47,7 +49,8 @@ struct TcpTargetOptions {
   uint8_t max_transfer_shift = 5;
   std::string only_host{};  // NQN of the one host let in; empty: all
   uint16_t controller_id = 7;
-  bool reports_access = false;  // ANA
+  bool reports_access = false;        // ANA
+  std::optional<auth::TlsPsk> tls{};  // nothing is taken but through TLS with this key
 };
 
 // What goes wrong next; each counts down where it is a number.
@@ -70,6 +73,7 @@ struct TcpTargetFaults {
   std::atomic<bool> silent{false};  // nothing is answered
   // A queue's number stays taken so long after its connection has ended, as with Linux's target.
   std::atomic<std::chrono::milliseconds> slow_teardown{std::chrono::milliseconds(0)};
+  std::atomic<int> update_keys{0};  // of TLS, before responses
   // Writes are kept back, unanswered, until their connection has ended and this has passed.
   std::atomic<int> late_writes{0};
   std::atomic<std::chrono::milliseconds> late_by{std::chrono::milliseconds(0)};

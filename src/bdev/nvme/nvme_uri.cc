@@ -81,15 +81,15 @@ Status parse_target(const Uri& uri, std::string_view text, Place& place) {
   return nvme::check_nqn(place.tcp.subsystem_nqn).with_context(uri.to_string());
 }
 
-// A secret from the file that `key` names: URIs are shown and logged.
-Status take_secret(UriOptions& keys, std::string_view key,
-                   std::optional<nvme::auth::Secret>& secret) {
+// A secret (auth::Secret, auth::TlsKey) from the file that `key` names: URIs are shown and logged.
+template <class Secret>
+Status take_secret(UriOptions& keys, std::string_view key, std::optional<Secret>& secret) {
   const std::string path = keys.take_text(key, "");
   if (path.empty()) return {};
   std::ifstream file(path);
   std::string text;
   if (!(file >> text)) return keys.complain(key, "there is nothing to read").value();
-  auto parsed = nvme::auth::Secret::parse(text);
+  auto parsed = Secret::parse(text);
   if (!parsed) return keys.complain(key, parsed.error().message()).value();
   secret = std::move(*parsed);
   return {};
@@ -119,9 +119,10 @@ Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
   }
   BASALT_TRY(take_secret(keys, "dhchap_secret_file", tcp.credentials.host));
   BASALT_TRY(take_secret(keys, "dhchap_ctrl_secret_file", tcp.credentials.controller));
+  BASALT_TRY(take_secret(keys, "tls_key_file", tcp.tls_key));
   for (const char* key : {"header_digest", "data_digest", "keep_alive", "reconnect",
                           "write_cache_survives", "discover", "multipath", "hostnqn", "hostid",
-                          "dhchap_secret_file", "dhchap_ctrl_secret_file"}) {
+                          "dhchap_secret_file", "dhchap_ctrl_secret_file", "tls_key_file"}) {
     if (const std::string* value = uri.find(key); value != nullptr) {
       place.settings += std::string("&") + key + (value->empty() ? "" : "=" + *value);
     }

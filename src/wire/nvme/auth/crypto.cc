@@ -75,6 +75,30 @@ Bytes digest(Hash hash, View data) {
   return out;
 }
 
+Bytes extract_and_expand(Hash hash, View key, std::string_view label, std::string_view context) {
+  constexpr std::string_view kProtocol = "tls13 ";
+  const size_t length = hash_bytes(hash);
+  BASALT_CHECK(kProtocol.size() + label.size() <= 255 && context.size() <= 255, "an HkdfLabel");
+  const Bytes none(length);
+  const Bytes pseudo_random_key = hmac(hash, none, {key});
+  const uint8_t length_and_label[] = {static_cast<uint8_t>(length >> 8),
+                                      static_cast<uint8_t>(length),
+                                      static_cast<uint8_t>(kProtocol.size() + label.size())};
+  const uint8_t context_bytes[] = {static_cast<uint8_t>(context.size())};
+  const uint8_t first_block[] = {1};  // and the only one
+  return hmac(hash, pseudo_random_key,
+              {length_and_label, view_of(kProtocol), view_of(label), context_bytes,
+               view_of(context), first_block});
+}
+
+std::string base64(View data) {
+  std::string text((data.size() + 2) / 3 * 4 + 1, '\0');
+  const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), data.data(),
+                                     static_cast<int>(data.size()));
+  text.resize(static_cast<size_t>(length));
+  return text;
+}
+
 bool equal(View a, View b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }

@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +37,9 @@ size_t hash_bytes(Hash hash);
 // Of the parts one after the other.
 Bytes hmac(Hash hash, View key, std::initializer_list<View> parts);
 Bytes digest(Hash hash, View data);
+// HKDF-Extract without salt (RFC 5869, §2.2), then HKDF-Expand-Label (RFC 8446, §7.1) of as many bytes as the hash has.
+Bytes extract_and_expand(Hash hash, View key, std::string_view label, std::string_view context);
+std::string base64(View data);
 // In a time that does not tell where they differ.
 bool equal(View a, View b);
 // Errors: io_error.

@@ -1,0 +1,222 @@
+// See tls_stream.h.
+#include "nvme/tcp/tls_stream.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "base/try.h"
+
+namespace basalt::nvme {
+
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr size_t kRecordBytes = 16 * 1024;  // of TLS 1.3 (RFC 8446, §5.1)
+
+template <class T, void (*Free)(T*)>
+struct Freed {
+  void operator()(T* value) const { Free(value); }
+};
+using ContextPointer = std::unique_ptr<SSL_CTX, Freed<SSL_CTX, SSL_CTX_free>>;
+using SslPointer = std::unique_ptr<SSL, Freed<SSL, SSL_free>>;
+using SessionPointer = std::unique_ptr<SSL_SESSION, Freed<SSL_SESSION, SSL_SESSION_free>>;
+
+// OpenSSL's own socket BIO writes without MSG_NOSIGNAL, and the signals are the process's.
+int bio_write(BIO* bio, const char* data, int bytes) {
+  BIO_clear_retry_flags(bio);
+  const auto fd = static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
+  const ssize_t n = ::send(fd, data, static_cast<size_t>(bytes), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
+  return static_cast<int>(n);
+}
+
+int bio_read(BIO* bio, char* data, int bytes) {
+  BIO_clear_retry_flags(bio);
+  const auto fd = static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
+  const ssize_t n = ::recv(fd, data, static_cast<size_t>(bytes), MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+  return static_cast<int>(n);
+}
+
+long bio_control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+const BIO_METHOD* socket_method() {
+  static const BIO_METHOD* const method = [] {
+    BIO_METHOD* made = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_get_new_index(), "socket");
+    if (made != nullptr) {
+      BIO_meth_set_write(made, &bio_write);
+      BIO_meth_set_read(made, &bio_read);
+      BIO_meth_set_ctrl(made, &bio_control);
+    }
+    return made;
+  }();
+  return method;
+}
+
+std::string openssl_reason() {
+  const unsigned long code = ERR_peek_last_error();
+  const char* const reason = ERR_reason_error_string(code);
+  return reason != nullptr ? reason : "no reason given";
+}
+
+}  // namespace
+
+struct TlsStream::Session {
+  ContextPointer context;
+  SslPointer ssl;
+  SessionPointer psk;
+  std::string identity;
+
+  static int offer(SSL* ssl, const EVP_MD*, const unsigned char** id, size_t* id_bytes,
+                   SSL_SESSION** session) {
+    auto* const self = static_cast<Session*>(SSL_get_app_data(ssl));
+    SSL_SESSION_up_ref(self->psk.get());
+    *id = reinterpret_cast<const unsigned char*>(self->identity.data());
+    *id_bytes = self->identity.size();
+    *session = self->psk.get();
+    return 1;
+  }
+
+  bool prepare(int fd, const auth::TlsPsk& given) {
+    const bool small = given.hash == auth::Hash::sha256;
+    const std::array<unsigned char, 2> suite{0x13, static_cast<unsigned char>(small ? 0x01 : 0x02)};
+    identity = given.identity;
+    context.reset(SSL_CTX_new(TLS_client_method()));
+    if (context == nullptr || SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_ciphersuites(
+            context.get(), small ? "TLS_AES_128_GCM_SHA256" : "TLS_AES_256_GCM_SHA384") != 1) {
+      return false;
+    }
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);  // no certificate passes
+    SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
+    ssl.reset(SSL_new(context.get()));
+    psk.reset(SSL_SESSION_new());
+    if (ssl == nullptr || psk == nullptr) return false;
+    const SSL_CIPHER* const cipher = SSL_CIPHER_find(ssl.get(), suite.data());
+    if (cipher == nullptr ||
+        SSL_SESSION_set1_master_key(psk.get(), given.key.data(), given.key.size()) != 1 ||
+        SSL_SESSION_set_cipher(psk.get(), cipher) != 1 ||
+        SSL_SESSION_set_protocol_version(psk.get(), TLS1_3_VERSION) != 1) {
+      return false;
+    }
+    SSL_set_app_data(ssl.get(), this);
+    SSL_set_psk_use_session_callback(ssl.get(), &Session::offer);
+    SSL_set_mode(ssl.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_set_read_ahead(ssl.get(), 1);
+    // An end without a close_notify is an end: whole PDUs have been counted, and what is not answered is not done.
+    SSL_set_options(ssl.get(), SSL_OP_IGNORE_UNEXPECTED_EOF);
+    BIO* const bio = socket_method() == nullptr ? nullptr : BIO_new(socket_method());
+    if (bio == nullptr) return false;
+    BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd)));
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl.get(), bio, bio);
+    return true;
+  }
+};
+
+TlsStream::TlsStream()
+    : session_(std::make_unique<Session>()), record_(std::make_unique<std::byte[]>(kRecordBytes)) {}
+
+TlsStream::~TlsStream() = default;
+
+Result<std::unique_ptr<TlsStream>> TlsStream::connect(int fd, const auth::TlsPsk& psk,
+                                                      Duration timeout) {
+  const auto end = steady_clock::now() + timeout;
+  std::unique_ptr<TlsStream> stream(new TlsStream);
+  ERR_clear_error();
+  if (!stream->session_->prepare(fd, psk)) {
+    return error(StatusCode::io_error, "TLS: OpenSSL: " + openssl_reason());
+  }
+  SSL* const ssl = stream->session_->ssl.get();
+  for (int done; (done = SSL_connect(ssl)) != 1;) {
+    const int number = errno;
+    const int code = SSL_get_error(ssl, done);
+    if (code != SSL_ERROR_WANT_READ && code != SSL_ERROR_WANT_WRITE) {
+      const std::string why = code == SSL_ERROR_SSL ? openssl_reason()
+                              : number != 0 && code == SSL_ERROR_SYSCALL && done < 0
+                                  ? std::strerror(number)
+                                  : "the peer has closed the connection";
+      return error(StatusCode::permission_denied, "TLS handshake: " + why +
+                                                      "; does the target do TLS on this port, with "
+                                                      "this key for this host and this subsystem?");
+    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - steady_clock::now());
+    if (left.count() <= 0) {
+      return error(StatusCode::timed_out,
+                   "TLS handshake: no answer; does the target do TLS on this port?");
+    }
+    pollfd entry{fd, static_cast<short>(code == SSL_ERROR_WANT_WRITE ? POLLOUT : POLLIN), 0};
+    ::poll(&entry, 1, static_cast<int>(left.count()));
+    ERR_clear_error();
+  }
+  if (SSL_session_reused(ssl) != 1) {
+    return error(StatusCode::permission_denied, "TLS handshake: the peer did not use the key");
+  }
+  return stream;
+}
+
+ssize_t TlsStream::fail(const char* what, int code) noexcept {
+  if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) {
+    errno = EAGAIN;
+    return -1;
+  }
+  if (code == SSL_ERROR_SYSCALL && errno != 0) return -1;
+  if (failure_.empty()) failure_ = std::string("TLS: ") + what + ": " + openssl_reason();
+  errno = EPROTO;
+  return -1;
+}
+
+ssize_t TlsStream::send(std::span<const iovec> pieces) noexcept {
+  const void* data = pieces.front().iov_base;
+  size_t bytes = std::min(pieces.front().iov_len, kRecordBytes);
+  if (pieces.size() > 1 && bytes < kRecordBytes) {
+    bytes = 0;
+    for (const iovec& piece : pieces) {
+      const size_t count = std::min(piece.iov_len, kRecordBytes - bytes);
+      std::memcpy(record_.get() + bytes, piece.iov_base, count);
+      bytes += count;
+    }
+    data = record_.get();
+  }
+  SSL* const ssl = session_->ssl.get();
+  ERR_clear_error();
+  size_t sent = 0;
+  errno = 0;
+  if (SSL_write_ex(ssl, data, bytes, &sent) == 1) return static_cast<ssize_t>(sent);
+  return fail("send", SSL_get_error(ssl, 0));
+}
+
+ssize_t TlsStream::receive(std::span<const iovec> pieces) noexcept {
+  SSL* const ssl = session_->ssl.get();
+  size_t total = 0;
+  for (const iovec& piece : pieces) {
+    for (size_t filled = 0; filled < piece.iov_len;) {
+      size_t got = 0;
+      ERR_clear_error();
+      errno = 0;
+      if (SSL_read_ex(ssl, static_cast<std::byte*>(piece.iov_base) + filled, piece.iov_len - filled,
+                      &got) != 1) {
+        if (total > 0) return static_cast<ssize_t>(total);  // what is wrong will be so next time
+        const int code = SSL_get_error(ssl, 0);
+        return code == SSL_ERROR_ZERO_RETURN ? 0 : fail("receive", code);
+      }
+      filled += got;
+      total += got;
+    }
+  }
+  return static_cast<ssize_t>(total);
+}
+
+bool TlsStream::has_more() const noexcept { return SSL_has_pending(session_->ssl.get()) == 1; }
+
+}  // namespace basalt::nvme

@@ -1,0 +1,51 @@
+// TlsStream: TLS 1.3 over a connected socket, by a key both ends have (OpenSSL).
+//
+// NVM Express TCP transport specification 1.0, §3.6.1: TLS begins with the connection, before its first PDU; the cipher
+// suite is the key's; the exchange is (EC)DHE with the PSK, never the PSK alone. A peer that would rather show a
+// certificate is refused. The descriptor stays the caller's, who waits for it with poll() or epoll: what has been read
+// from it and not been asked for is told by has_more().
+//
+// Threads: one at a time.
+#pragma once
+
+#include <basalt/context.h>
+#include <basalt/status.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "wire/nvme/auth/tls_key.h"
+
+namespace basalt::nvme {
+
+class TlsStream {
+ public:
+  // The client's side of the handshake. `fd` is non-blocking and outlives the stream. Errors: permission_denied (the
+  // peer refuses, or is not who has the key), timed_out, io_error.
+  static Result<std::unique_ptr<TlsStream>> connect(int fd, const auth::TlsPsk& psk,
+                                                    Duration timeout);
+  ~TlsStream();
+
+  // As sendmsg() and recvmsg() on a non-blocking socket, with errno: EAGAIN as there, EPROTO for what failure() tells.
+  // After a send() that failed with EAGAIN the next one begins with the same bytes. Up to 16 KiB go out at once.
+  ssize_t send(std::span<const iovec> pieces) noexcept;
+  ssize_t receive(std::span<const iovec> pieces) noexcept;
+  // Something was read from the socket that receive() has not given out.
+  bool has_more() const noexcept;
+  const std::string& failure() const { return failure_; }
+
+ private:
+  struct Session;
+  TlsStream();
+  ssize_t fail(const char* what, int code) noexcept;
+
+  const std::unique_ptr<Session> session_;
+  const std::unique_ptr<std::byte[]> record_;  // pieces, put together
+  std::string failure_;
+};
+
+}  // namespace basalt::nvme
