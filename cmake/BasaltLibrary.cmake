@@ -18,10 +18,18 @@ if(BASALT_SANITIZE)
     add_compile_options(-Wno-tsan)  # fences: ThreadSanitizer does not model them; no test relies on one alone
   endif()
 endif()
-# The sanitizers' presets compile several sources at once: half of their time goes into headers otherwise. There a source
-# is an included file to the compiler, and a type of its anonymous namespace looks as if others could have it.
-if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options(-Wno-subobject-linkage)
+# From here on several sources are compiled at once: half of the compiler's time goes into headers otherwise. There a source is
+# an included file to the compiler, and a type of its anonymous namespace looks as if others could have it.
+macro(basalt_unity)
+  set(CMAKE_UNITY_BUILD ON)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options(-Wno-subobject-linkage)
+  endif()
+endmacro()
+# The sanitizers' presets have the libraries so, too.
+if(CMAKE_UNITY_BUILD)
+  basalt_unity()
 endif()
 if(BASALT_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)

@@ -11,8 +11,6 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr unsigned kOk = 0;
-
 class ModelFaultsTest : public testing::Test {
  protected:
   void SetUp() override { bring_up({}); }

@@ -24,6 +24,7 @@ inline constexpr uint64_t kIovaOffset = uint64_t{1} << 40;
 inline constexpr size_t kPage = 4096;
 
 // One word for messages and comparisons: type << 8 | code, without retry bits.
+inline constexpr unsigned kOk = 0;
 inline unsigned code_of(CompletionStatus status) { return status.field() & 0x7ff; }
 inline std::string text(const std::optional<Completion>& completion) {
   return completion ? describe(completion->status()) : "no completion";

@@ -12,8 +12,6 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr unsigned kOk = 0;
-
 class ModelIoTest : public testing::Test {
  protected:
   void bring_up(const ModelOptions& options) {

@@ -9,7 +9,7 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr unsigned kOk = 0, kNone = ~0u;
+constexpr unsigned kNone = ~0u;
 
 class ModelTest : public testing::Test {
  protected:

@@ -8,12 +8,10 @@
 #include <set>
 #include <string>
 
-#include "sim/sim_disk.h"
+#include "sim/sim_command.h"
 
 namespace basalt::sim {
 namespace {
-
-constexpr uint32_t kBlock = 512;
 
 void execute(SimDisk& disk, Op op, uint64_t lba, uint64_t count, char fill, bool fua = false) {
   std::vector<std::byte> buffer(count * kBlock, static_cast<std::byte>(fill));

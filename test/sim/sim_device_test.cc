@@ -6,10 +6,10 @@
 
 #include <cstring>
 
+#include "sim/sim_command.h"
+
 namespace basalt::sim {
 namespace {
-
-constexpr uint32_t kBlock = 512;
 
 class SimDeviceTest : public testing::Test {
  protected:

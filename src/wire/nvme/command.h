@@ -58,7 +58,7 @@ enum class IoOpcode : uint8_t {
 inline constexpr uint32_t kAllNamespaces = 0xffff'ffff;
 
 // Command::flags: bits 1:0 fused operation, bits 7:6 how the data pointer is meant.
-inline constexpr uint8_t kFusedFirst = 0x01, kFusedSecond = 0x02;
+inline constexpr uint8_t kFusedFirst = 0x01, kFusedSecond = 0x02, kFusedMask = 0x03;
 inline constexpr uint8_t kDataIsSgl = 0x40;  // metadata, if any, is one contiguous buffer
 
 // Command word 12 of read, write, compare, write zeroes …, above the 16-bit block count minus one.

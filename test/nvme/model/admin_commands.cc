@@ -9,8 +9,8 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr CompletionStatus kInvalidFormat{1, 0x0a}, kInvalidPrpOffset{0, 0x13};
-constexpr uint8_t kFusedMask = 3, kPointerMask = 0xc0;
+constexpr CompletionStatus kInvalidFormat{1, 0x0a};
+constexpr uint8_t kPointerMask = 0xc0;
 
 }  // namespace
 

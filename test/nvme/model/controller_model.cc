@@ -15,7 +15,6 @@ namespace basalt::nvme::model {
 namespace {
 
 constexpr CompletionStatus kFusedFailed{0, 0x09}, kFusedMissing{0, 0x0a};
-constexpr uint8_t kFusedMask = 3;
 
 uint64_t capabilities(const ModelOptions& options) {
   return uint64_t{options.max_queue_entries - 1} | uint64_t{1} << 16 |

@@ -10,7 +10,7 @@ namespace basalt::nvme::model {
 namespace {
 
 constexpr CompletionStatus kInvalidSglSegment{0, 0x0d}, kInvalidSglCount{0, 0x0e},
-    kInvalidSglLength{0, 0x0f}, kInvalidSglType{0, 0x11}, kInvalidPrpOffset{0, 0x13};
+    kInvalidSglLength{0, 0x0f}, kInvalidSglType{0, 0x11};
 
 // How many segment descriptors an SGL may have: bounds the walk of a chain that leads back into itself.
 constexpr size_t kMaxSegments = 4096;

@@ -10,7 +10,7 @@
 namespace basalt::nvme::model {
 namespace {
 
-constexpr CompletionStatus kInvalidDeletion{1, 0x0c}, kInvalidPrpOffset{0, 0x13};
+constexpr CompletionStatus kInvalidDeletion{1, 0x0c};
 constexpr unsigned kCommandShift = 6, kCompletionShift = 4;
 
 uint16_t queue_id(const Command& command) { return static_cast<uint16_t>(command.cdw10 & 0xffff); }

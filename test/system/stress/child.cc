@@ -17,9 +17,6 @@
 namespace basalt::stress {
 namespace {
 
-// In the root.
-constexpr const char* kDatabase = "/db";
-
 std::unique_ptr<rocksdb::Env> mount(const RunOptions& options, const std::string& uri_keys) {
   std::shared_ptr<rocksdb::FileSystem> file_system;
   const std::string uri = options.uri(uri_keys);

@@ -12,6 +12,9 @@
 
 namespace basalt::stress {
 
+// Where it lies in its file system.
+inline constexpr const char* kDatabase = "/db";
+
 class Database {
  public:
   enum class Mode : uint8_t { read_write, read_only };

@@ -29,7 +29,6 @@ namespace basalt::stress {
 namespace {
 
 constexpr uint32_t kKeyCount = 300;
-constexpr const char* kDatabase = "/db";
 constexpr const char* kCheckpoint = "/checkpoint";
 constexpr const char* kTable = "/ingest.sst";
 constexpr unsigned kGenerations = 4;
