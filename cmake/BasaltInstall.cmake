@@ -6,9 +6,18 @@
 include(CMakePackageConfigHelpers)
 
 set(BASALT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake)
+file(RELATIVE_PATH BASALT_PC_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/basalt DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         COMPONENT development FILES_MATCHING PATTERN "*.h")
+# The NVMe driver's headers include each other as in this tree, so that folder is one to look in (nvme/CMakeLists.txt says
+# so to users of the target).
+foreach(folder nvme src/mem src/wire src/base)
+  get_filename_component(parent ${folder} DIRECTORY)
+  string(REGEX REPLACE "^src/?" "" parent "${parent}")
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder} DESTINATION ${BASALT_DRIVER_INCLUDEDIR}/${parent}
+          COMPONENT development FILES_MATCHING PATTERN "*.h")
+endforeach()
 
 # Sets <out> to the basalt libraries of `package` as -l flags, dependents before their dependencies:
 # folders are added bottom up, so reversed order of addition is link order.
@@ -65,7 +74,6 @@ function(_basalt_package package description requires)
     string(APPEND BASALT_PC_LIBS " -l${library}")
   endforeach()
   set(BASALT_PACKAGE ${package})
-  file(RELATIVE_PATH BASALT_PC_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
   set(BASALT_PC_DESCRIPTION ${description})
 
   set(directory ${BASALT_PACKAGE_DIR}/${package})
@@ -84,4 +92,6 @@ function(_basalt_package package description requires)
 endfunction()
 
 _basalt_package(basalt "${PROJECT_DESCRIPTION}" "")
+configure_file(${PROJECT_SOURCE_DIR}/cmake/basalt-nvme.pc.in ${PROJECT_BINARY_DIR}/basalt-nvme.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/basalt-nvme.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 _basalt_package(basalt-rocksdb "Basalt as a RocksDB FileSystem and Env" basalt)

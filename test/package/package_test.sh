@@ -24,6 +24,7 @@ cmake -S "$consumer" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix
 cmake --build "$work/build" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 "$work/build/consumer"
 "$work/build/rocksdb_consumer"
+"$work/build/nvme_consumer"
 
 echo "== pkg-config basalt"
 PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name basalt.pc)")
@@ -32,6 +33,9 @@ export PKG_CONFIG_PATH
 # shellcheck disable=SC2046
 "$cxx" -std=c++20 "$consumer/consumer.cc" -o "$work/consumer" $(pkg-config --cflags --libs basalt)
 "$work/consumer"
+# shellcheck disable=SC2046
+"$cxx" -std=c++20 "$consumer/nvme_consumer.cc" -o "$work/nvme_consumer" $(pkg-config --cflags --libs basalt-nvme)
+"$work/nvme_consumer"
 # shellcheck disable=SC2046
 "$cxx" -std=c++20 "$consumer/rocksdb_consumer.cc" -o "$work/rocksdb_consumer" \
   $(pkg-config --cflags --libs basalt-rocksdb)
