@@ -19,6 +19,8 @@ namespace {
 
 constexpr uint32_t kSmallestBlock = 512;
 constexpr uint32_t kLargestBlock = 65536;
+constexpr uint32_t kPageBytes = 4096;
+constexpr uint32_t kMostPagesPerRequest = 256;  // BIO_MAX_VECS
 
 uint32_t queue_number(dev_t device, const char* fact) {
   const auto text = read_queue_fact(device, fact);
@@ -64,6 +66,17 @@ Status probe_alignment(const HostFile& file, bool direct, const std::string& nam
   return {};
 }
 
+uint32_t unsplit_bytes(dev_t device) {
+  uint64_t bytes = uint64_t{kMostPagesPerRequest} * kPageBytes;
+  if (const uint64_t segments = queue_number(device, "max_segments"); segments != 0) {
+    bytes = std::min(bytes, segments * kPageBytes);
+  }
+  if (const uint64_t kilobytes = queue_number(device, "max_sectors_kb"); kilobytes != 0) {
+    bytes = std::min(bytes, kilobytes * 1024);
+  }
+  return static_cast<uint32_t>(std::max(bytes / kLargestBlock, uint64_t{1}) * kLargestBlock);
+}
+
 void probe_block_device(const HostFile& file, FileLimits& limits) {
   int logical = 0;
   if (ioctl(file.fd(), BLKSSZGET, &logical) == 0 && logical > 0) {
@@ -89,6 +102,7 @@ Result<FileLimits> probe_file_limits(const HostFile& file, bool direct, const st
     if (!direct) limits.volatile_write_cache = true;
   }
   limits.physical_block_bytes = queue_number(file.underlying_device(), "physical_block_size");
+  limits.unsplit_bytes = unsplit_bytes(file.underlying_device());
   struct stat status {};
   if (fstat(file.fd(), &status) == 0 && !file.is_block_device()) {
     limits.optimal_bytes = static_cast<uint32_t>(status.st_blksize);

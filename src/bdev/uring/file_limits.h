@@ -16,6 +16,9 @@ struct FileLimits {
   uint32_t memory_alignment = 1;      // of buffers
   uint32_t physical_block_bytes = 0;  // below the file, 0: unknown
   uint32_t optimal_bytes = 0;         // preferred I/O unit, 0: none
+  // The largest transfer the kernel hands to the device as one request, whatever pages it lies in. It takes a larger one too,
+  // but not at once: io_uring gives what has to be split to a thread of its own.
+  uint32_t unsplit_bytes = 1 << 20;
   bool volatile_write_cache = true;
   bool can_discard = true;
 };

@@ -21,7 +21,7 @@ namespace {
 constexpr uint64_t kLargestBlock = 65536;
 constexpr uint64_t kMostDepth = 4096;
 // Larger commands gain nothing and keep others waiting.
-constexpr uint64_t kLargestTransferBytes = uint64_t{16} << 20;
+constexpr uint32_t kLargestTransferBytes = uint64_t{16} << 20;
 constexpr uint64_t kLargestZeroBytes = uint64_t{256} << 20;
 constexpr uint64_t kLargestDiscardBytes = uint64_t{1} << 30;
 constexpr uint32_t kMostIovecs = 1024;  // UIO_MAXIOV
@@ -139,7 +139,8 @@ Result<std::unique_ptr<Device>> open_file_or_device(Context& context, const Uri&
   info.read_only = open_options.mode == OpenMode::read_only;
   info.volatile_write_cache = limits.volatile_write_cache;
   info.persistent = file.persistent();
-  info.max_transfer_blocks = static_cast<uint32_t>(kLargestTransferBytes / info.block_size);
+  info.max_transfer_blocks =
+      (keys.direct ? limits.unsplit_bytes : kLargestTransferBytes) / info.block_size;
   info.max_iovecs = kMostIovecs;
   info.memory_alignment = limits.memory_alignment;
   info.optimal_io_blocks = limits.optimal_bytes / info.block_size;

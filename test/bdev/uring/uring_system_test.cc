@@ -9,10 +9,13 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <filesystem>
+#include <fstream>
 
 #include "mem/memory_map.h"
 #include "test/bdev/uring/child_process.h"
 #include "test/bdev/uring/fixture.h"
+#include "test/bdev/uring/loop_device.h"
 
 namespace basalt {
 namespace {
@@ -54,6 +57,32 @@ TEST_F(UringSystem, SaysWhenIoUringIsForbidden) {
     });
     EXPECT_EQ(child.wait_for_end(), 0);
   }
+}
+
+// Goal: large transfers are handed to the device at once. What the kernel has to split goes to a thread of io_uring's.
+TEST_F(UringSystem, TheKernelNeedsNoThreadsForLargeTransfers) {
+  if (const std::string why = why_no_loop_devices(); !why.empty()) GTEST_SKIP() << why;
+  auto loop = LoopDevice::create(directory_ + "/backing", 64 << 20, 512);
+  ASSERT_TRUE(loop) << loop.error().to_string();
+  ChildProcess child([&](const auto&) {
+    make_context();
+    auto device = open("uring:" + loop->path());
+    CHILD_CHECK(device);
+    auto channel = (*device)->open_channel();
+    CHILD_CHECK(channel);
+    Pages pages(8 << 20, 7);
+    for (const Op op : {Op::write, Op::read}) {
+      CHILD_CHECK(io(**channel, op, 0, pages.span(), 512) == StatusCode::ok);
+    }
+    CHILD_CHECK((*channel)->stats().split == 2);
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::string name;
+      std::ifstream(task.path() / "comm") >> name;
+      if (name.starts_with("iou-wrk")) return 1;
+    }
+    return 0;
+  });
+  EXPECT_EQ(child.wait_for_end(), 0);
 }
 
 // Goal: a system that stops taking I/O while it runs: everything still completes, with an error.
