@@ -165,13 +165,13 @@ class WorkloadsTest(unittest.TestCase):
             [b.name for b in group.steps[0].benchmarks], ["filluniquerandom", "compact"]
         )
         self.assertEqual(
-            [b.name for b in group.steps[1].benchmarks], ["readseq", "readwhilewriting"]
+            [b.name for b in group.steps[1].benchmarks], ["readseq", "readwhilewriting", "compact"]
         )
         self.assertEqual(group.labels(), {"readwhilewriting-10M"})
         (group,) = self.groups("overwrite")
         self.assertEqual(
             [b.name for b in group.steps[0].benchmarks],
-            ["fillseq", "fillrandom", "compact", "overwrite"],
+            ["fillseq", "fillrandom", "compact", "overwrite", "compact"],
         )
 
     def test_in_memory_a_group_is_one_process(self) -> None:

@@ -298,14 +298,17 @@ def make_groups(configuration: Configuration, scale: Scale, only: set[str]) -> l
 
 
 def cut(group: Group, only: set[str]) -> Group:
-    """Without what comes after the last wanted benchmark; unwanted ones lose their label."""
+    """Without what is measured after the last wanted benchmark; unwanted ones lose their label. What settles the
+    state stays: the next step begins with it."""
     steps: list[Step] = []
     for step in group.steps:
         wanted = [i for i, b in enumerate(step.benchmarks) if b.label in only]
         prepares = not step.labels() and not steps
         if not wanted and not prepares:
             continue
-        kept = step.benchmarks if prepares else step.benchmarks[: wanted[-1] + 1]
+        end = len(step.benchmarks) if prepares else wanted[-1] + 1
+        settling = tuple(b for b in step.benchmarks[end:] if b.label is None)[:1]
+        kept = step.benchmarks[:end] + settling
         benchmarks = tuple(
             b if b.label in only else dataclasses.replace(b, label=None) for b in kept
         )
