@@ -12,7 +12,7 @@ namespace basalt::blobfs {
 namespace {
 
 constexpr uint64_t kMinStep = uint64_t{1} << 20;
-constexpr uint64_t kMaxWriteBytes = 512 * 1024;
+constexpr uint64_t kMaxWriteBytes = IoBuffers::kLargeBytes;
 
 enum class Durably : bool { no, yes };
 
@@ -111,6 +111,10 @@ Status undo_displacement(Core& core, OpenInode& inode, MutexLock& lock) {
 
 }  // namespace
 
+uint64_t log_write_bytes(const OpenInode& inode) {
+  return kMaxWriteBytes / inode.shape.block_bytes * inode.shape.payload();
+}
+
 InodeRecord new_log_record(Core& core) {
   InodeRecord record;
   record.kind = InodeKind::log;
@@ -145,7 +149,7 @@ Status write_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target,
   }
   // The order of versions must survive power loss, not only the newest.
   const bool durably = mode == WriteMode::durable || (alternating && mode == WriteMode::all);
-  const uint64_t step = kMaxWriteBytes / inode.shape.block_bytes * payload;
+  const uint64_t step = log_write_bytes(inode);
   while (inode.written < target) {
     const uint64_t from = round_down(inode.written, payload);
     const uint64_t end = std::min(target, from + step);

@@ -12,6 +12,9 @@
 
 namespace basalt::blobfs {
 
+// Bytes of the file that one write to the device holds at most.
+uint64_t log_write_bytes(const OpenInode& inode);
+
 // The record of a new log.
 InodeRecord new_log_record(Core& core);
 LogIdentity log_identity(const OpenInode& inode);

@@ -16,7 +16,6 @@ namespace basalt::blobfs {
 namespace {
 
 constexpr uint64_t kMinStep = 64 * 1024;
-constexpr uint64_t kMaxWriteBytes = uint64_t{1} << 20;
 
 // Reads left in flight end, and no others begin until `no_async` is cleared: the store waits for reads
 // that use space it is about to free, and whoever polls them may be waiting for us.
@@ -145,7 +144,7 @@ Status write_table(Core& core, OpenInode& inode, MutexLock& lock, uint64_t targe
       inode.written = std::max(inode.written, target);
       continue;
     }
-    const uint64_t end = round_down(std::min(target, from + kMaxWriteBytes), kBlock);
+    const uint64_t end = round_down(std::min(target, from + kTableWriteBytes), kBlock);
     if (end <= from) return {};  // a partial block that is to stay
     inode.tail.gather(from, end, inode.spans);
     const std::span<const std::byte> bytes = inode.spans.front();
@@ -235,7 +234,7 @@ Status overwrite(Core& core, OpenInode& inode, MutexLock& lock, uint64_t at,
       count = std::min<uint64_t>(bytes.size(), block + kBlock - at);
       BASALT_TRY(modify_block(core, inode, lock, block, at - block, bytes.first(count)));
     } else {
-      count = round_down(std::min<uint64_t>(bytes.size(), kMaxWriteBytes), kBlock);
+      count = round_down(std::min<uint64_t>(bytes.size(), kTableWriteBytes), kBlock);
       BASALT_TRY(write_blocks(core, inode, lock, at, bytes.first(count)));
     }
     at += count;

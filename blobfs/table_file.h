@@ -13,6 +13,9 @@
 
 namespace basalt::blobfs {
 
+// Bytes that one write to the device holds at most.
+inline constexpr uint64_t kTableWriteBytes = uint64_t{1} << 20;
+
 enum class TrimSpace : bool { no, yes };
 
 // Space for the first `length` bytes; the mutex is held.

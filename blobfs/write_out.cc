@@ -13,11 +13,15 @@ namespace basalt::blobfs {
 
 namespace {
 
-constexpr uint64_t kWriteBehind = 512 * 1024;      // pending bytes that start the background task
 constexpr uint64_t kMaxPending = 8 * 1024 * 1024;  // pending bytes that make the appender write
 
 uint64_t block_payload(const OpenInode& inode) {
   return inode.kind == InodeKind::log ? inode.shape.payload() : kBlock;
+}
+
+// What one write to the device holds: pending bytes that start the background task.
+uint64_t write_unit(const OpenInode& inode) {
+  return inode.kind == InodeKind::log ? log_write_bytes(inode) : kTableWriteBytes;
 }
 
 // Makes room for at least one byte behind the tail.
@@ -45,9 +49,13 @@ void run_write_behind(Core& core, OpenInode& inode) {
   inode.write_behind_posted = false;
   if (inode.writing || !inode.error.ok()) return;
   inode.writing = true;
+  // Whole writes, if there is one: each costs a wake-up here and there, and the rest soon belongs to the next.
+  uint64_t pending = inode.size.load(std::memory_order_relaxed) - inode.written;
+  const uint64_t unit = write_unit(inode);
+  if (pending > unit) pending = round_down(pending, unit);
   // An error is kept in the inode and met by whoever syncs or appends next.
-  const Status status = write_out(core, inode, lock, inode.size.load(std::memory_order_relaxed),
-                                  WriteMode::full_blocks);
+  const Status status =
+      write_out(core, inode, lock, inode.written + pending, WriteMode::full_blocks);
   inode.drop_role();
   if (!status.ok()) core.context.log().log(LogLevel::warning, "blobfs", status.to_string());
 }
@@ -83,7 +91,7 @@ Status append_bytes(Core& core, OpenInode& inode, MutexLock& lock,
       const Status status = write_out(core, inode, lock, size, WriteMode::full_blocks);
       inode.drop_role();
       BASALT_TRY(status);
-    } else if (pending >= kWriteBehind && !inode.writing && !inode.write_behind_posted) {
+    } else if (pending >= write_unit(inode) && !inode.writing && !inode.write_behind_posted) {
       start_write_behind(core, inode);
     }
   }

@@ -1,7 +1,7 @@
 // Appending, and the dispatch of writing out: what log and table files have in common.
 //
-// append_bytes() copies into the file's tail in memory and sees to it that the tail stays bounded: from
-// kWriteBehind bytes on a background task writes, from kMaxPending on the appender itself does.
+// append_bytes() copies into the file's tail in memory and sees to it that the tail stays bounded: from one write's worth of
+// bytes on a background task writes, from kMaxPending on the appender itself does.
 #pragma once
 
 #include "blobfs/open_inode.h"

@@ -101,6 +101,12 @@ bool CondVar::wait_for_simulated(MutexLock& lock, Duration timeout) {
 void CondVar::notify_one_simulated() { simulation().wake_one(this); }
 void CondVar::notify_all_simulated() { simulation().wake_all(this); }
 
+void yield_to_others() {
+  if (detail::simulated() || sched_getscheduler(0) != SCHED_OTHER) return;
+  const sched_param none{};
+  sched_setscheduler(0, SCHED_BATCH, &none);  // refused: it goes on as it did
+}
+
 Thread::Thread(std::string name, std::function<void()> body) {
   if (detail::simulated()) {
     simulated_ = simulation().start(std::move(name), std::move(body));

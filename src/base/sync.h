@@ -113,6 +113,10 @@ class Thread {
   uint32_t simulated_ = 0;  // the simulated thread's number; 0: a real thread, or none
 };
 
+// From here on the calling thread, when it wakes, waits for a core to be free or another's turn to be over instead of taking
+// one at once from a thread that runs (Linux: SCHED_BATCH; its share of the cores stays the same). For work that nobody
+// waits for. Does nothing where the process has chosen another policy than the default.
+void yield_to_others();
 void sleep_for(Duration duration);
 void yield_thread();
 // A hint for spreading work: the core this thread runs on, or 0.

@@ -54,6 +54,7 @@ void ThreadExecutor::cancel(BackgroundTask& task) {
 }
 
 void ThreadExecutor::loop() {
+  yield_to_others();
   MutexLock lock(mutex_);
   while (!stopping_) {
     if (queue_ == nullptr) {

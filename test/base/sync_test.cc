@@ -3,6 +3,7 @@
 #include "base/sync.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <chrono>
 #include <vector>
@@ -90,6 +91,23 @@ TEST(Thread, MovesAndJoins) {
   second.join();
   EXPECT_FALSE(second.joinable());
   EXPECT_EQ(ran, 1);
+}
+
+TEST(Thread, YieldsToOthersOnceItIsAsked) {
+  const auto policy_after = [](int before) {
+    int policy = -1;
+    Thread thread("patient", [&] {
+      const sched_param none{};
+      ASSERT_EQ(sched_setscheduler(0, before, &none), 0);
+      yield_to_others();
+      policy = sched_getscheduler(0);
+    });
+    thread.join();
+    return policy;
+  };
+  EXPECT_EQ(policy_after(SCHED_OTHER), SCHED_BATCH);
+  EXPECT_EQ(policy_after(SCHED_IDLE), SCHED_IDLE) << "somebody's choice";
+  EXPECT_EQ(sched_getscheduler(0), SCHED_OTHER) << "it is the thread's own";
 }
 
 TEST(ThreadDeathTest, MustBeJoined) {
