@@ -15,7 +15,6 @@ namespace {
 
 // How often poll() looks at the clock: a command's time is known to within as many polls, or one wait().
 constexpr unsigned kPollsPerWatch = 1024;
-constexpr unsigned kReapBatch = 32;
 
 // Sent twice, these leave the namespace as if sent once. A compare-and-write, for one, would find its own
 // bytes; a zone append would write them twice.
@@ -140,12 +139,11 @@ unsigned QueuePair::poll() noexcept {
   unsigned count = failed_.first != nullptr ? give_back_failed() : 0;
   if (waiting_.first != nullptr) post_waiting();
   queue_->ring();
-  std::array<Completion, kReapBatch> batch;
   unsigned found;
   do {
-    found = queue_->reap(batch);
-    for (unsigned i = 0; i < found; ++i) count += complete(batch[i]);
-  } while (found == batch.size() && count < in_use_.size());
+    found = queue_->reap(reaped_);
+    for (unsigned i = 0; i < found; ++i) count += complete(reaped_[i]);
+  } while (found == reaped_.size() && count < in_use_.size());
   if (++polls_ >= kPollsPerWatch) watch(clock_.now());
   if (waiting_.first != nullptr) post_waiting();
   queue_->ring();  // what `done` has submitted

@@ -23,6 +23,7 @@
 #include <basalt/status.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -233,6 +234,7 @@ class QueuePair {
       0;  // the epoch in which there is no queue for it, for the reason below; 0: none
   StatusCode hopeless_for_ = StatusCode::ok;
   QueuePairCounters counters_;
+  std::array<Completion, 64> reaped_;  // poll()'s: to clear so much at each would be a fifth of its time
 };
 
 }  // namespace basalt::nvme
