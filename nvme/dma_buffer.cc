@@ -1,15 +1,18 @@
 // See dma_buffer.h.
 #include "nvme/dma_buffer.h"
 
+#include <algorithm>
+
 #include "base/try.h"
 
 namespace basalt::nvme {
 
 Result<DmaBuffer> DmaBuffer::create(PciFunction& function, size_t bytes) {
   constexpr size_t kHugepage = size_t{2} << 20;
-  BASALT_TRY_ASSIGN(
-      std::unique_ptr<Arena> arena,
-      Arena::create({.name = "basalt-nvme", .bytes = bytes, .hugepages = bytes >= kHugepage}));
+  bytes = std::max(bytes, function.contiguous_dma_bytes());
+  const bool hugepages = bytes >= kHugepage;
+  BASALT_TRY_ASSIGN(std::unique_ptr<Arena> arena,
+                    Arena::create({.name = "basalt-nvme", .bytes = bytes, .hugepages = hugepages}));
   BASALT_TRY_ASSIGN(const uint64_t iova, function.map_dma({arena->memory(), arena->fd(), 0}));
   return DmaBuffer(function, std::move(arena), iova);
 }

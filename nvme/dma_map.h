@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "mem/memory_map.h"
 #include "nvme/dma_buffer.h"
@@ -33,9 +34,19 @@ class DmaMap : private MemoryListener {
   // Data of the controller's own, mapped already, which stays until this goes.
   void know(const DmaBuffer& own);
 
-  // The device's address of [address, address + bytes), which is contiguous for the device as it is here; or
-  // kUnmapped.
-  uint64_t iova(const void* address, size_t bytes) const noexcept;
+  // What the device calls a piece of this process's memory.
+  struct Piece {
+    uint64_t iova = kUnmapped;
+    size_t bytes = 0;
+  };
+  // The longest piece from `address` on, `bytes` at most, that is contiguous for the device: all of it, unless the function
+  // says otherwise (PciFunction::contiguous_dma_bytes).
+  Piece find(const void* address, size_t bytes) const noexcept;
+  // The address of all of [address, address + bytes); kUnmapped also where it is not contiguous for the device.
+  uint64_t iova(const void* address, size_t bytes) const noexcept {
+    const Piece piece = find(address, bytes);
+    return piece.bytes == bytes ? piece.iova : kUnmapped;
+  }
 
  private:
   void region_added(const MemoryRegion& region) override;
@@ -45,9 +56,17 @@ class DmaMap : private MemoryListener {
   struct Mapping {
     std::atomic<uint64_t> offset{0};
     std::atomic<bool> mapped{false};
+    // The addresses of its parts of `part_bytes_`, where there are such.
+    uintptr_t base = 0;
+    std::vector<uint64_t> parts;
   };
+  Status map_parts(const MemoryRegion& region, Mapping& mapping);
+  void unmap(uint64_t iova, size_t bytes);
+  void unmap_parts(const MemoryRegion& region, Mapping& mapping);
+  Piece find_in_parts(const Mapping& mapping, uintptr_t begin, size_t bytes) const noexcept;
 
   PciFunction& function_;
+  const size_t part_bytes_;  // of a region that are mapped at once; 0: all
   MemoryMap& memory_;
   LogSink& log_;
   std::span<std::byte> own_;

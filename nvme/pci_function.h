@@ -48,6 +48,9 @@ class PciFunction {
   // cannot map such memory (a vfio-user server needs a file behind it), no_space when the addresses or the
   // limit of locked memory are used up; the message says which and what to do.
   virtual Result<uint64_t> map_dma(const DmaMemory& memory) = 0;
+  // Of how much memory, beginning at a multiple of it, map_dma() is certain to find one address for: without an IOMMU a
+  // hugepage's worth. 0: of any.
+  virtual size_t contiguous_dma_bytes() const { return 0; }
   // Undoes map_dma(); the device must have no command that uses it.
   virtual Status unmap_dma(uint64_t address, size_t bytes) = 0;
 

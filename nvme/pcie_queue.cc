@@ -125,8 +125,13 @@ bool PcieQueue::describe_data(uint16_t slot, const Request& request,
 template <class Builder>
 bool PcieQueue::build(Builder builder, const Request& request, Command& command) const noexcept {
   for (const iovec& piece : request.data) {
-    const uint64_t iova = dma_.iova(piece.iov_base, piece.iov_len);
-    if (iova == DmaMap::kUnmapped || !builder.add(iova, piece.iov_len)) return false;
+    auto* at = static_cast<const std::byte*>(piece.iov_base);
+    for (size_t left = piece.iov_len; left > 0;) {
+      const DmaMap::Piece found = dma_.find(at, left);
+      if (found.bytes == 0 || !builder.add(found.iova, found.bytes)) return false;
+      at += found.bytes;
+      left -= found.bytes;
+    }
   }
   command.data = builder.finish();
   return true;

@@ -23,7 +23,9 @@ class PcieTransport final : public Transport {
   ~PcieTransport() override;
 
   const std::string& name() const override { return function_->name(); }
-  TransportTraits traits() const override { return {}; }
+  TransportTraits traits() const override {
+    return {.needs_hugepages = function_->contiguous_dma_bytes() != 0};
+  }
   void attach(const HostServices& host, const ControllerOptions& options,
               std::function<void()>) override {
     host_ = &host;

@@ -24,6 +24,8 @@ namespace basalt::nvme {
 struct TransportTraits {
   // Data must lie in memory that the Context's MemoryMap knows.
   bool registered_memory = true;
+  // And in hugepages: there is no IOMMU.
+  bool needs_hugepages = false;
   // Pieces of memory a command's data may be in, whatever their addresses and lengths.
   uint32_t max_pieces = 1;
   // A reset that finds the controller unreachable is worth repeating until the options' time is up.

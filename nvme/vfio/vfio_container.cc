@@ -12,6 +12,7 @@
 
 #include "base/try.h"
 #include "nvme/hex.h"
+#include "nvme/page.h"
 #include "nvme/system_error.h"
 
 namespace basalt::nvme {
@@ -49,19 +50,12 @@ Status no_group_file(const PciDevice& device, const VfioOptions& options) {
   std::error_code failed;
   if (std::filesystem::exists(
           options.paths.dev + "/vfio/noiommu-" + std::to_string(*device.iommu_group), failed)) {
-    if (!options.allow_noiommu) {
-      return Status(
-          StatusCode::permission_denied,
-          device.address +
-              ": VFIO has it in its no-IOMMU mode, in which nothing keeps the controller from "
-              "writing to any memory of this machine; turn the IOMMU on (BIOS setup, "
-              "intel_iommu=on)");
-    }
-    return Status(StatusCode::unsupported,
-                  device.address +
-                      ": VFIO has it in its no-IOMMU mode, which needs physical addresses, and "
-                      "this driver does not work them out; turn the IOMMU on (BIOS setup, "
-                      "intel_iommu=on)");
+    return Status(
+        StatusCode::permission_denied,
+        device.address +
+            ": VFIO has it in its no-IOMMU mode, in which nothing keeps the controller from "
+            "writing to any memory of this machine; turn the IOMMU on (BIOS setup, "
+            "intel_iommu=on), or say unsafe_noiommu=1 if that is what you want");
   }
   if (device.driver != "vfio-pci") {
     return Status(StatusCode::not_found,
@@ -94,8 +88,10 @@ Status group_not_viable(const PciDevice& device, const VfioOptions& options) {
                     "; unbind those, or put the controller into another slot");
 }
 
-Result<UniqueFd> open_group(const PciDevice& device, const VfioOptions& options) {
-  const std::string path = options.paths.dev + "/vfio/" + std::to_string(*device.iommu_group);
+// With no IOMMU its file has another name, so that neither is taken for the other.
+Result<UniqueFd> open_group(const PciDevice& device, const VfioOptions& options, bool with_iommu) {
+  const std::string path = options.paths.dev + "/vfio/" + (with_iommu ? "" : "noiommu-") +
+                           std::to_string(*device.iommu_group);
   UniqueFd group(open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (group) return group;
   const int why = errno;
@@ -108,6 +104,7 @@ Result<UniqueFd> open_group(const PciDevice& device, const VfioOptions& options)
           "another process uses a function of this IOMMU group; `fuser " + path + "` shows it"));
     case EACCES:
     case EPERM:
+      if (!with_iommu) return error(with_advice(status, "without an IOMMU it takes root"));
       return error(with_advice(
           status, "run as root, or give yourself the file: `chown $USER " + path + "` as root"));
     default: return error(status);
@@ -127,7 +124,12 @@ Result<std::unique_ptr<VfioContainer>> VfioContainer::open(const PciDevice& devi
   }
   // A group's file is there when any function of it is bound, so this one's driver is looked at first.
   if (device.driver != "vfio-pci") return error(no_group_file(device, options));
-  BASALT_TRY_ASSIGN(UniqueFd group, open_group(device, options));
+  std::error_code failed;
+  const bool noiommu =
+      options.allow_noiommu &&
+      std::filesystem::exists(
+          options.paths.dev + "/vfio/noiommu-" + std::to_string(*device.iommu_group), failed);
+  BASALT_TRY_ASSIGN(UniqueFd group, open_group(device, options, !noiommu));
   BASALT_TRY_ASSIGN(UniqueFd container, open_container(device, options));
 
   vfio_group_status status{};
@@ -142,7 +144,12 @@ Result<std::unique_ptr<VfioContainer>> VfioContainer::open(const PciDevice& devi
     return error(system_error(name + ": put the IOMMU group into a VFIO container", errno));
   }
   const bool version2 = ioctl(container_fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) > 0;
-  if (ioctl(container_fd, VFIO_SET_IOMMU, version2 ? VFIO_TYPE1v2_IOMMU : VFIO_TYPE1_IOMMU) != 0) {
+  const int type = noiommu ? VFIO_NOIOMMU_IOMMU : version2 ? VFIO_TYPE1v2_IOMMU : VFIO_TYPE1_IOMMU;
+  if (ioctl(container_fd, VFIO_SET_IOMMU, type) != 0) {
+    if (noiommu) {
+      return error(with_advice(system_error(name + ": set the VFIO container to no IOMMU", errno),
+                               "it takes CAP_SYS_RAWIO, and vfio.enable_unsafe_noiommu_mode=1"));
+    }
     return error(
         with_advice(system_error(name + ": set the VFIO container's IOMMU type (1)", errno),
                     "`modprobe vfio_iommu_type1` loads it; without interrupt remapping the kernel "
@@ -150,7 +157,12 @@ Result<std::unique_ptr<VfioContainer>> VfioContainer::open(const PciDevice& devi
   }
   std::unique_ptr<VfioContainer> opened(
       new VfioContainer(name, std::move(container), std::move(group)));
-  BASALT_TRY_ASSIGN(opened->iommu_, query_iommu_info(container_fd, name));
+  opened->has_iommu_ = !noiommu;
+  if (noiommu) {
+    opened->iommu_.page_sizes = kPageBytes;
+  } else {
+    BASALT_TRY_ASSIGN(opened->iommu_, query_iommu_info(container_fd, name));
+  }
   return opened;
 }
 

@@ -1,4 +1,4 @@
-// VfioContainer: one IOMMU group opened through VFIO, and the address space its devices see.
+// VfioContainer: one IOMMU group opened through VFIO, and the address space its devices see, if there is an IOMMU.
 //
 // A VFIO container is an IOMMU address space; a group is the least set of functions that the IOMMU can tell apart,
 // and can be opened by one process at a time. This holds one group in one container of its own: closing it ends
@@ -24,8 +24,9 @@
 namespace basalt::nvme {
 
 struct VfioOptions {
-  // Whether a group without an IOMMU may be used: the controller could then write to any memory of the machine.
-  // This driver cannot use one even so, because it does not work out physical addresses; open() says unsupported.
+  // Whether a group without an IOMMU may be used. Nothing then keeps the controller from writing to any memory of the
+  // machine, also to what this process had and has given back, should it be killed. It takes root and hugepages
+  // (physical_memory.h), and a kernel with VFIO's no-IOMMU mode on (vfio.enable_unsafe_noiommu_mode=1).
   bool allow_noiommu = false;
   PciPaths paths;
 };
@@ -41,6 +42,8 @@ class VfioContainer {
   // Opens a function of the group.
   Result<UniqueFd> open_device(const std::string& bdf) const;
 
+  // Without an IOMMU there are no mappings: devices take physical addresses.
+  bool has_iommu() const { return has_iommu_; }
   const IommuInfo& iommu() const { return iommu_; }
 
   // Lets the group's devices read and write `memory` at `iova`, and pins its pages. Errors: no_space (the limit of
@@ -58,6 +61,7 @@ class VfioContainer {
   const std::string name_;  // the function it was opened for, for messages
   UniqueFd container_;
   UniqueFd group_;  // destroyed first
+  bool has_iommu_ = true;
   IommuInfo iommu_;
 };
 

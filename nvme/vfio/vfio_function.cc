@@ -4,6 +4,7 @@
 #include <linux/vfio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -128,6 +129,15 @@ Status VfioFunction::gone(const std::string& what) const {
 }
 
 Result<uint64_t> VfioFunction::map_dma(const DmaMemory& memory) {
+  if (!container_->has_iommu()) {
+    // Hugepages that are there stay where they are.
+    if (::madvise(memory.bytes.data(), memory.bytes.size(), MADV_POPULATE_WRITE) != 0) {
+      return error(system_error(name_ + ": have memory for DMA", errno));
+    }
+    auto physical = PhysicalMemory().address_of(memory.bytes);
+    if (!physical) return error(physical.error().with_context(name_));
+    return physical;
+  }
   const auto address = reinterpret_cast<uintptr_t>(memory.bytes.data());
   MutexLock lock(dma_mutex_);
   const Result<uint64_t> iova = iovas_.allocate(address, memory.bytes.size());
@@ -140,6 +150,7 @@ Result<uint64_t> VfioFunction::map_dma(const DmaMemory& memory) {
 }
 
 Status VfioFunction::unmap_dma(uint64_t address, size_t bytes) {
+  if (!container_->has_iommu()) return {};
   MutexLock lock(dma_mutex_);
   if (Status known = iovas_.check_allocated(address, bytes); !known.ok()) {
     return known.with_context(name_);

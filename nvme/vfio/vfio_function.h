@@ -27,6 +27,7 @@
 #include "base/sync.h"
 #include "nvme/pci_function.h"
 #include "nvme/vfio/iova_space.h"
+#include "nvme/vfio/physical_memory.h"
 #include "base/unique_fd.h"
 #include "nvme/vfio/vfio_bar.h"
 #include "nvme/vfio/vfio_container.h"
@@ -47,6 +48,9 @@ class VfioFunction final : public PciFunction {
   Status write64(uint32_t offset, uint64_t value) override;
   std::span<volatile std::byte> doorbells() override { return bar_->mapped_from(kFirstDoorbell); }
 
+  size_t contiguous_dma_bytes() const override {
+    return container_->has_iommu() ? 0 : PhysicalMemory::kHugepageBytes;
+  }
   Result<uint64_t> map_dma(const DmaMemory& memory) override;
   Status unmap_dma(uint64_t address, size_t bytes) override;
 

@@ -7,12 +7,12 @@
 
 namespace basalt {
 
-Result<std::unique_ptr<BouncePool>> BouncePool::create(size_t bytes, size_t granule,
-                                                       MemoryMap* map) {
+Result<std::unique_ptr<BouncePool>> BouncePool::create(size_t bytes, size_t granule, MemoryMap* map,
+                                                       bool hugepages) {
   bytes = std::max(bytes / granule, size_t{1}) * granule;
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> arena, Arena::create({.name = "basalt-bounce",
                                                                  .bytes = bytes + kZeroBytes,
-                                                                 .hugepages = false,
+                                                                 .hugepages = hugepages,
                                                                  .numa_node = -1,
                                                                  .map = map}));
   BASALT_TRY_ASSIGN(Buffer memory, arena->allocate(bytes));

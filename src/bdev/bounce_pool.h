@@ -23,7 +23,8 @@ class BouncePool {
   static constexpr size_t kZeroBytes = size_t{64} << 10;
 
   // `map`: where to register the memory, or null.
-  static Result<std::unique_ptr<BouncePool>> create(size_t bytes, size_t granule, MemoryMap* map);
+  static Result<std::unique_ptr<BouncePool>> create(size_t bytes, size_t granule, MemoryMap* map,
+                                                    bool hugepages = false);
 
   // Between `least` and `most` bytes in one piece, or nothing. Starts on a granule.
   std::span<std::byte> take(size_t least, size_t most) noexcept;

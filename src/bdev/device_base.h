@@ -31,6 +31,7 @@ struct NativeLimits {
   uint64_t max_discard_blocks = 0;       // 0: no limit
   bool fua = false;                      // honours IoFlags::fua itself
   bool needs_registered_memory = false;  // every iovec must lie in one MemoryMap region
+  bool needs_hugepages = false;          // and that region in hugepages (the device has no IOMMU)
   bool uses_registered_memory = false;   // start() may look regions up: they stay until complete()
   bool emulate = true;  // false: only native ops (what is read is not what was written)
 

@@ -59,12 +59,14 @@ TEST_F(VfioContainerTest, SaysWhenThereIsNoGroup) {
   expect(StatusCode::unsupported, "intel_iommu=on");
 }
 
-// Goal: without an IOMMU nothing is opened; allowing it changes the answer to what is true: not done here.
+// Goal: without an IOMMU nothing is opened unless that is allowed; then the group's own file is, and what is behind it asked.
 TEST_F(VfioContainerTest, RefusesNoIommuMode) {
   add("noiommu-7");
   expect(StatusCode::permission_denied, "writing to any memory of this machine");
   options_.allow_noiommu = true;
-  expect(StatusCode::unsupported, "needs physical addresses");
+  expect(StatusCode::not_found, "open " + (root_ / "vfio/vfio").string());
+  add("vfio");
+  expect(StatusCode::unsupported, "ask " + (root_ / "vfio/vfio").string());
 }
 
 TEST_F(VfioContainerTest, SaysWhenVfioIsNotThere) {

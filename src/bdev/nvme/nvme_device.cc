@@ -153,6 +153,7 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
   info.read_only = mode == OpenMode::read_only;
   NativeLimits limits = NativeLimits::from(info);
   limits.fua = true;
+  limits.needs_hugepages = leases[0].controller().traits().needs_hugepages;
   limits.max_write_zeroes_blocks = nvme::kMaxBlocksPerCommand;
   limits.max_discard_blocks = UINT32_MAX;
   std::unique_ptr<NvmeDevice> device(
@@ -211,10 +212,13 @@ void NvmeDevice::report_failure(const nvme::Request& request) noexcept {
 
 template <class Queue>
 Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel_on(std::unique_ptr<Queue> queue) {
+  constexpr size_t kHugepage = size_t{2} << 20;
+  const bool hugepages = leases_[0].controller().traits().needs_hugepages;
+  const size_t bytes = queue->depth() * kDiscardRangeBytes;
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> ranges,
                     Arena::create({.name = "basalt-nvme-ranges",
-                                   .bytes = queue->depth() * kDiscardRangeBytes,
-                                   .hugepages = false,
+                                   .bytes = hugepages ? std::max(bytes, kHugepage) : bytes,
+                                   .hugepages = hugepages,
                                    .map = &context().memory()}));
   return std::make_unique<NvmeChannel<Queue>>(*this, std::move(queue), std::move(ranges));
 }

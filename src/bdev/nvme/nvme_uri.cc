@@ -26,8 +26,8 @@ struct Place {
   std::string controller;  // with its kind in front, as "pci:0000:01:00.0"
   uint32_t nsid = 0;       // 0: none was named
   nvme::ControllerOptions options;
-  std::string settings;  // the keys that all who share the controller must agree on, as text
-  // Of tcp: alone.
+  std::string settings;    // the keys that all who share the controller must agree on, as text
+  nvme::VfioOptions vfio;  // of pci: alone; what follows of tcp:
   nvme::TcpOptions tcp;
   bool discover = false;
   std::optional<nvme::PathPolicy> multipath;
@@ -147,6 +147,10 @@ Result<Place> parse_place(const Uri& uri, Named named) {
   BASALT_TRY_ASSIGN(place.options.interrupts, keys.take_bool("interrupts", true));
   place.settings =
       "depth=" + std::to_string(depth) + "&interrupts=" + (place.options.interrupts ? "on" : "off");
+  if (text.starts_with(kPci)) {
+    BASALT_TRY_ASSIGN(place.vfio.allow_noiommu, keys.take_bool("unsafe_noiommu", false));
+    if (place.vfio.allow_noiommu) place.settings += "&unsafe_noiommu";
+  }
   if (tcp) BASALT_TRY(take_tcp_keys(uri, keys, place));
   BASALT_TRY(keys.finish());
   if (tcp) BASALT_TRY(parse_target(uri, text.substr(kTcp.size()), place));
@@ -189,7 +193,7 @@ Result<std::unique_ptr<nvme::Controller>> bring_up(Context& context, const Place
   }
   const std::string_view text = place.controller;
   Result<std::unique_ptr<nvme::PciFunction>> opened =
-      text.starts_with(kPci) ? nvme::VfioFunction::open(text.substr(kPci.size()))
+      text.starts_with(kPci) ? nvme::VfioFunction::open(text.substr(kPci.size()), place.vfio)
                              : nvme::VfioUserFunction::open(text.substr(kVfioUser.size()));
   if (!opened) return error(std::move(opened.error()));
   return nvme::Controller::open(services(context), std::move(*opened), place.options);

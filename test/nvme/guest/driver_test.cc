@@ -39,7 +39,8 @@ class Guest : public testing::Test {
     arena = std::move(*arena_made);
   }
   void open(const ControllerOptions& options = {}) {
-    auto function = VfioFunction::open(addresses()[0]);
+    auto function = VfioFunction::open(
+        addresses()[0], {.allow_noiommu = std::getenv("BASALT_NOIOMMU") != nullptr, .paths = {}});
     ASSERT_TRUE(function) << function.error().to_string();
     auto opened = Controller::open(host(*context), std::move(*function), options);
     ASSERT_TRUE(opened) << opened.error().to_string();

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged tool tcp tcp_multipath tcp_auth
-  store_512 store_4096 store_unplugged)
+  store_512 store_4096 store_unplugged noiommu)
 quick=(driver_512 tool store_512)
 
 root=$(cd "$(dirname "$0")/../../.." && pwd)
@@ -107,6 +107,16 @@ tcp_multipath() {
 tcp_auth() { # takes a newer kernel
   "$guestrun" --kernel linux-image-6.12-amd64 --mem 1G --timeout 300 --module nvmet-tcp --with-module dh_generic \
     --module "$disk_in_memory" "${programs[@]}" --script "$here/tcp_auth.sh"
+}
+
+noiommu() { # needs modules that Debian does not have; guestrun's example makes them, once
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/guestrun modules
+  "$guestrun" --prepare
+  [ -e "$cache/kernel" ] || ln -s kernel-linux-image-amd64 "$cache/kernel"  # where the example looks for it
+  "$(dirname "$guestrun")/examples/vfio-noiommu.sh" >/dev/null
+  modules=$(readlink -f "$cache/kernel")/noiommu
+  "$guestrun" --no-driver --mem 2G --nvme 128M --hugepages 256 --module irqbypass "${programs[@]}" \
+    --bin "$build/guest/$driver" --file "$modules:/noiommu" --script "$here/noiommu.sh"
 }
 
 # ---- RocksDB on two namespaces, cut off while it writes
