@@ -234,7 +234,8 @@ class QueuePair {
       0;  // the epoch in which there is no queue for it, for the reason below; 0: none
   StatusCode hopeless_for_ = StatusCode::ok;
   QueuePairCounters counters_;
-  std::array<Completion, 64> reaped_;  // poll()'s: to clear so much at each would be a fifth of its time
+  std::array<Completion, 64>
+      reaped_;  // poll()'s: to clear so much at each would be a fifth of its time
 };
 
 }  // namespace basalt::nvme

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs in a guest without an IOMMU whose vfio modules have the no-IOMMU mode (/noiommu): the tests of the driver, then a store
 # by the tool, on $NVME_BDFS.
 set -e
