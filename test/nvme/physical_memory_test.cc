@@ -13,7 +13,7 @@
 namespace basalt::nvme {
 namespace {
 
-constexpr uint64_t kPresent = uint64_t{1} << 63, kHuge = uint64_t{1} << 17;
+constexpr uint64_t kPresent = uint64_t{1} << 63, kHugetlb = uint64_t{1} << 17;
 
 class PhysicalMemoryTest : public testing::Test {
  protected:
@@ -52,7 +52,7 @@ class PhysicalMemoryTest : public testing::Test {
 
 TEST_F(PhysicalMemoryTest, IsWhereTheKernelSaysItIs) {
   const auto address = ask({kPresent | 0x200, kPresent | 0x201, kPresent | 0x202, kPresent | 0x203},
-                           {kHuge, kHuge, kHuge, kHuge});
+                           {kHugetlb, kHugetlb, kHugetlb, kHugetlb});
   ASSERT_TRUE(address) << address.error().to_string();
   EXPECT_EQ(*address, 0x200'000u);
 }
@@ -60,9 +60,9 @@ TEST_F(PhysicalMemoryTest, IsWhereTheKernelSaysItIs) {
 TEST_F(PhysicalMemoryTest, OnlyOfMemoryThatStaysWhereItIs) {
   const std::vector<uint64_t> entries{kPresent | 0x200, kPresent | 0x201, kPresent | 0x202,
                                       kPresent | 0x203};
-  expect_refused(ask(entries, {kHuge, kHuge, kHuge, 0}), StatusCode::unsupported,
+  expect_refused(ask(entries, {kHugetlb, kHugetlb, kHugetlb, 0}), StatusCode::unsupported,
                  "not in hugepages");
-  const std::vector<uint64_t> huge(16, kHuge);
+  const std::vector<uint64_t> huge(16, kHugetlb);
   expect_refused(ask({kPresent | 0x200, 0, kPresent | 0x202, kPresent | 0x203}, huge),
                  StatusCode::unsupported, "not there yet");
   expect_refused(
