@@ -128,7 +128,12 @@ Result<std::shared_ptr<TcpSocket>> TcpSocket::connect(const TcpAddress& address,
 }
 
 Status TcpSocket::secure(const auth::TlsPsk& psk, Duration timeout) {
-  BASALT_TRY_ASSIGN(tls_, TlsStream::connect(fd(), psk, timeout));
+  auto made = TlsStream::connect(fd(), psk, timeout);
+  if (!made) {
+    hang_up();  // so that nothing goes out in the clear instead
+    return made.error();
+  }
+  tls_ = std::move(*made);
   return {};
 }
 

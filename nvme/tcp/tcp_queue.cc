@@ -570,7 +570,8 @@ TcpQueue::Step TcpQueue::respond(const Completion& completion, Completion& out) 
 TcpQueue::Step TcpQueue::fail(const std::string& why, tcp::TerminationReason reason) noexcept {
   if (failed_) return Step::starved;
   failed_ = true;
-  if (reason != tcp::TerminationReason{} && sent_ == 0) {  // between two PDUs of ours
+  if (reason != tcp::TerminationReason{} && sent_ == 0 &&
+      !wants_room_) {  // between two PDUs of ours
     tcp::TerminationPdu pdu{};
     pdu.header = {.type = static_cast<uint8_t>(tcp::PduType::host_termination),
                   .flags = 0,

@@ -215,8 +215,9 @@ Result<std::shared_ptr<TcpSocket>> TcpTransport::dial(const TcpAddress& address,
     auto psk = tcp_.tls_key->derive(tcp_.host.nqn, tcp_.subsystem_nqn, identity_);
     const Status status = psk ? socket->secure(*psk, until(deadline)) : psk.error();
     if (status.ok()) return socket;
-    if (refused.ok()) refused = status;
-    if (psk && status.code() != StatusCode::permission_denied) return error(status);
+    // What may pass is said rather than what is final.
+    if (refused.ok() || status.code() == StatusCode::io_error) refused = status;
+    if (psk && status.code() == StatusCode::timed_out) return error(status);
     // It may know the key by the identity of the other kind; it cannot be asked.
     identity_ = identity_ == IdentityVersion::names ? IdentityVersion::names_and_digest
                                                     : IdentityVersion::names;

@@ -45,10 +45,14 @@ int bio_read(BIO* bio, char* data, int bytes) {
   const auto fd = static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
   const ssize_t n = ::recv(fd, data, static_cast<size_t>(bytes), MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+  if (n == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
   return static_cast<int>(n);
 }
 
-long bio_control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+long bio_control(BIO* bio, int command, long, void*) {
+  if (command == BIO_CTRL_EOF) return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0 ? 1 : 0;
+  return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
 
 const BIO_METHOD* socket_method() {
   static const BIO_METHOD* const method = [] {
@@ -63,9 +67,10 @@ const BIO_METHOD* socket_method() {
   return method;
 }
 
+// And leaves nothing for others on this thread who use OpenSSL.
 std::string openssl_reason() {
-  const unsigned long code = ERR_peek_last_error();
-  const char* const reason = ERR_reason_error_string(code);
+  const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
+  ERR_clear_error();
   return reason != nullptr ? reason : "no reason given";
 }
 
@@ -113,6 +118,7 @@ struct TlsStream::Session {
     SSL_set_psk_use_session_callback(ssl.get(), &Session::offer);
     SSL_set_mode(ssl.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_set_read_ahead(ssl.get(), 1);
+    SSL_clear_options(ssl.get(), SSL_OP_ALLOW_NO_DHE_KEX);
     // An end without a close_notify is an end: whole PDUs have been counted, and what is not answered is not done.
     SSL_set_options(ssl.get(), SSL_OP_IGNORE_UNEXPECTED_EOF);
     BIO* const bio = socket_method() == nullptr ? nullptr : BIO_new(socket_method());
@@ -141,14 +147,18 @@ Result<std::unique_ptr<TlsStream>> TlsStream::connect(int fd, const auth::TlsPsk
   for (int done; (done = SSL_connect(ssl)) != 1;) {
     const int number = errno;
     const int code = SSL_get_error(ssl, done);
-    if (code != SSL_ERROR_WANT_READ && code != SSL_ERROR_WANT_WRITE) {
-      const std::string why = code == SSL_ERROR_SSL ? openssl_reason()
-                              : number != 0 && code == SSL_ERROR_SYSCALL && done < 0
-                                  ? std::strerror(number)
-                                  : "the peer has closed the connection";
-      return error(StatusCode::permission_denied, "TLS handshake: " + why +
+    if (code == SSL_ERROR_SSL) {
+      return error(StatusCode::permission_denied, "TLS handshake: " + openssl_reason() +
                                                       "; does the target do TLS on this port, with "
                                                       "this key for this host and this subsystem?");
+    }
+    if (code != SSL_ERROR_WANT_READ && code != SSL_ERROR_WANT_WRITE) {
+      // Perhaps because it does not know the key, perhaps because it is just going down.
+      const bool told = code == SSL_ERROR_SYSCALL && done < 0 && number != 0;
+      return error(StatusCode::io_error,
+                   std::string("TLS handshake: ") +
+                       (told ? std::strerror(number) : "the peer has closed the connection") +
+                       "; does the target do TLS on this port?");
     }
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - steady_clock::now());
     if (left.count() <= 0) {
@@ -165,13 +175,13 @@ Result<std::unique_ptr<TlsStream>> TlsStream::connect(int fd, const auth::TlsPsk
   return stream;
 }
 
-ssize_t TlsStream::fail(const char* what, int code) noexcept {
+ssize_t TlsStream::fail(int code) noexcept {
   if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) {
     errno = EAGAIN;
     return -1;
   }
   if (code == SSL_ERROR_SYSCALL && errno != 0) return -1;
-  if (failure_.empty()) failure_ = std::string("TLS: ") + what + ": " + openssl_reason();
+  if (failure_.empty()) failure_ = "TLS: " + openssl_reason();
   errno = EPROTO;
   return -1;
 }
@@ -193,7 +203,7 @@ ssize_t TlsStream::send(std::span<const iovec> pieces) noexcept {
   size_t sent = 0;
   errno = 0;
   if (SSL_write_ex(ssl, data, bytes, &sent) == 1) return static_cast<ssize_t>(sent);
-  return fail("send", SSL_get_error(ssl, 0));
+  return fail(SSL_get_error(ssl, 0));
 }
 
 ssize_t TlsStream::receive(std::span<const iovec> pieces) noexcept {
@@ -206,9 +216,10 @@ ssize_t TlsStream::receive(std::span<const iovec> pieces) noexcept {
       errno = 0;
       if (SSL_read_ex(ssl, static_cast<std::byte*>(piece.iov_base) + filled, piece.iov_len - filled,
                       &got) != 1) {
-        if (total > 0) return static_cast<ssize_t>(total);  // what is wrong will be so next time
         const int code = SSL_get_error(ssl, 0);
-        return code == SSL_ERROR_ZERO_RETURN ? 0 : fail("receive", code);
+        // What is wrong will be so next time too, but OpenSSL tells the reason only now.
+        const ssize_t failed = code == SSL_ERROR_ZERO_RETURN ? 0 : fail(code);
+        return total > 0 ? static_cast<ssize_t>(total) : failed;
       }
       filled += got;
       total += got;

@@ -25,7 +25,7 @@ namespace basalt::nvme {
 class TlsStream {
  public:
   // The client's side of the handshake. `fd` is non-blocking and outlives the stream. Errors: permission_denied (the
-  // peer refuses, or is not who has the key), timed_out, io_error.
+  // peer refuses in TLS's own words, or is not who has the key), timed_out, io_error (it has gone).
   static Result<std::unique_ptr<TlsStream>> connect(int fd, const auth::TlsPsk& psk,
                                                     Duration timeout);
   ~TlsStream();
@@ -41,7 +41,7 @@ class TlsStream {
  private:
   struct Session;
   TlsStream();
-  ssize_t fail(const char* what, int code) noexcept;
+  ssize_t fail(int code) noexcept;
 
   const std::unique_ptr<Session> session_;
   const std::unique_ptr<std::byte[]> record_;  // pieces, put together

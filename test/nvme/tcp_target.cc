@@ -209,6 +209,7 @@ void TcpTarget::serve(Connection& c) {
 
 bool TcpTarget::establish(Connection& c) {
   if (options_.tls) {
+    if (due(faults.close_in_handshake)) return false;
     c.tls = TlsServer::accept(c.fd, *options_.tls);
     if (c.tls == nullptr) return false;
   }

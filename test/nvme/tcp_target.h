@@ -73,7 +73,8 @@ struct TcpTargetFaults {
   std::atomic<bool> silent{false};  // nothing is answered
   // A queue's number stays taken so long after its connection has ended, as with Linux's target.
   std::atomic<std::chrono::milliseconds> slow_teardown{std::chrono::milliseconds(0)};
-  std::atomic<int> update_keys{0};  // of TLS, before responses
+  std::atomic<int> close_in_handshake{0};  // of TLS
+  std::atomic<int> update_keys{0};         // of TLS, before responses
   // Writes are kept back, unanswered, until their connection has ended and this has passed.
   std::atomic<int> late_writes{0};
   std::atomic<std::chrono::milliseconds> late_by{std::chrono::milliseconds(0)};

@@ -83,9 +83,12 @@ Status parse_target(const Uri& uri, std::string_view text, Place& place) {
 
 // A secret (auth::Secret, auth::TlsKey) from the file that `key` names: URIs are shown and logged.
 template <class Secret>
-Status take_secret(UriOptions& keys, std::string_view key, std::optional<Secret>& secret) {
+Status take_secret(const Uri& uri, UriOptions& keys, std::string_view key,
+                   std::optional<Secret>& secret) {
+  const bool given = uri.find(key) != nullptr;
   const std::string path = keys.take_text(key, "");
-  if (path.empty()) return {};
+  if (!given) return {};
+  if (path.empty()) return keys.complain(key, "names no file").value();
   std::ifstream file(path);
   std::string text;
   if (!(file >> text)) return keys.complain(key, "there is nothing to read").value();
@@ -117,9 +120,9 @@ Status take_tcp_keys(const Uri& uri, UriOptions& keys, Place& place) {
     if (!parsed) return keys.complain("hostid", parsed.error().message()).value();
     tcp.host.id = *parsed;
   }
-  BASALT_TRY(take_secret(keys, "dhchap_secret_file", tcp.credentials.host));
-  BASALT_TRY(take_secret(keys, "dhchap_ctrl_secret_file", tcp.credentials.controller));
-  BASALT_TRY(take_secret(keys, "tls_key_file", tcp.tls_key));
+  BASALT_TRY(take_secret(uri, keys, "dhchap_secret_file", tcp.credentials.host));
+  BASALT_TRY(take_secret(uri, keys, "dhchap_ctrl_secret_file", tcp.credentials.controller));
+  BASALT_TRY(take_secret(uri, keys, "tls_key_file", tcp.tls_key));
   for (const char* key : {"header_digest", "data_digest", "keep_alive", "reconnect",
                           "write_cache_survives", "discover", "multipath", "hostnqn", "hostid",
                           "dhchap_secret_file", "dhchap_ctrl_secret_file", "tls_key_file"}) {

@@ -1,4 +1,4 @@
-// The arithmetic of DH-HMAC-CHAP, by OpenSSL: hashes, HMACs, and the Diffie-Hellman exchange.
+// The arithmetic of DH-HMAC-CHAP and of TLS keys, by OpenSSL: hashes, HMACs, key derivation, the Diffie-Hellman exchange.
 //
 // NVM Express base specification 2.0, §8.13.5; groups: RFC 7919. Threads: any.
 #pragma once
