@@ -32,7 +32,7 @@ if ! [ -x "$guestrun" ]; then
   exit 77
 fi
 scratch=$(mktemp -d)
-trap 'jobs -p | xargs -r kill 2>/dev/null; rm -rf "$scratch"' EXIT
+trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$scratch"' EXIT  # some have ended already
 
 # tell_qemu WORDS COMMAND: one command of QEMU's monitor, once $scratch/log says WORDS.
 tell_qemu() {
