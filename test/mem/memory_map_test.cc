@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 namespace basalt {
@@ -131,7 +132,10 @@ TEST_F(MemoryMapTest, IsSafeUnderUse) {
       user.leave(overlapping);
     });
   }
-  for (int round = 0; round < 300; ++round) {
+  // At least 300 rounds, and as many as it takes for the users to have had a core meanwhile.
+  const auto deadline = std::chrono::steady_clock::now() + 30s;
+  for (int round = 0; round < 300 || (found == 0 && std::chrono::steady_clock::now() < deadline);
+       ++round) {
     const auto region = map_.register_region(part(0, 4096));
     ASSERT_TRUE(region);
     std::this_thread::yield();
