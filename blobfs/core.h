@@ -7,7 +7,7 @@
 //   1. NameSpace::lock()      names; exclusive for changes
 //   2. InodeTable's mutex     which inodes are in memory
 //   3. OpenInode::mutex       one file's state; never two at a time
-//   4. leaves: SharedTail, PageCache shards, Readahead, AsyncReads; and the blob store's own locks
+//   4. leaves: SharedTail, PageCache shards, Readahead, AsyncReads, LogWriteback; and the blob store's own locks
 // A file's `writing` role (open_inode.h) is taken under its mutex and held while the mutex is released for
 // I/O. Device I/O for files and waits for durability happen under none of 1-3, except: changes to names
 // and records apply transactions under 1 and 3, which may wait for the journal when its keeper is full.
@@ -28,6 +28,7 @@
 namespace basalt::blobfs {
 
 class AsyncReads;
+class LogWriteback;
 
 struct Core {
   Core(Context& context_in, blob::BlobStore& store_in, PageCache& cache_in,
@@ -46,6 +47,7 @@ struct Core {
   blob::BlobStore& store;
   SharedTail* tail = nullptr;  // none: flush() writes to the device
   AsyncReads* reads = nullptr;
+  LogWriteback* logs = nullptr;  // none: during recovery, and where nothing is written
   PageCache& cache;
   IoBuffers buffers;
   bool read_only = false;

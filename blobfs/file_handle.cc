@@ -4,6 +4,7 @@
 #include "blobfs/file_read.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_file.h"
+#include "blobfs/log_writeback.h"
 #include "blobfs/table_file.h"
 #include "blobfs/write_out.h"
 
@@ -99,18 +100,21 @@ Status FileHandle::begin(Origin origin) {
     // Under the writing role: a last close that is under way ends first.
     MutexLock lock(inode_->mutex);
     inode_->take_role(lock);
-    const Status status = begin_writing(origin);
+    const Status status = begin_writing(origin, lock);
     inode_->drop_role();
     BASALT_TRY(status);
+    lock.unlock();
+    if (kind_ == FileKind::log && core_.logs != nullptr) core_.logs->add(inode_);
   }
   closed_.store(false);
   return {};
 }
 
-Status FileHandle::begin_writing(Origin origin) {
+Status FileHandle::begin_writing(Origin origin, MutexLock& lock) {
   BASALT_TRY(inode_->damage);
   BASALT_TRY(inode_->error);
   BASALT_TRY(inode_->open_data(core_));
+  if (core_.logs != nullptr) BASALT_TRY(core_.logs->close_deferred(*inode_, lock));
   if (inode_->writers == 0 && kind_ == FileKind::log && origin == Origin::opened) {
     BASALT_TRY(begin_log_epoch(core_, *inode_));
   }
@@ -205,9 +209,7 @@ Status FileHandle::start_writeback(uint64_t, uint64_t) {
   BASALT_TRY(check_writable());
   const MutexLock lock(inode_->mutex);
   BASALT_TRY(inode_->error);
-  if (inode_->size.load() > inode_->written && !inode_->writing && !inode_->write_behind_posted) {
-    start_write_behind(core_, *inode_);
-  }
+  start_write_behind(core_, *inode_);
   return {};
 }
 
@@ -260,18 +262,15 @@ Status FileHandle::end_writing() {
     if (inode_->tail.has_private() || inode_->record_on_flush) {
       status = write_out(core_, *inode_, lock, inode_->size.load(), WriteMode::all);
     }
+  } else if (core_.logs != nullptr && core_.logs->may_defer(*inode_)) {
+    status = core_.logs->defer_close(*inode_);
   } else {
-    status = kind_ == FileKind::log ? close_log(core_, *inode_, lock)
-                                    : close_table(core_, *inode_, lock);
-    // Other handles go on reading a file without names from memory.
-    if (status.ok() && !inode_->unlinked) {
-      inode_->tail.release_all();
-      inode_->publish_tail();
-    }
+    status = close_file(core_, *inode_, lock);
   }
   inode_->drop_role();
   const blob::Ticket ticket = inode_->meta_ticket;
   lock.unlock();
+  if (kind_ == FileKind::log && core_.logs != nullptr) core_.logs->forget(*inode_);
   BASALT_TRY(status);
   return core_.survive_process(ticket);
 }

@@ -1,7 +1,8 @@
 // FileHandle: what a caller holds of a file; checks what may be asked of it and hands on.
 //
 // Handles of one file share its OpenInode. The last handle open for writing that closes writes what is in
-// memory, makes the record exact and gives preallocated space back.
+// memory, makes the record exact and gives preallocated space back; for a log that nobody synced that is
+// done later (log_writeback.h).
 // Threads: any, as in <basalt/file_system.h>.
 #pragma once
 
@@ -45,8 +46,8 @@ class FileHandle final : public File {
   Status close() override;
 
  private:
-  // The inode's mutex and writing role are held.
-  Status begin_writing(Origin origin);
+  // The inode's mutex (by `lock`) and writing role are held.
+  Status begin_writing(Origin origin, MutexLock& lock);
   Status end_writing();
   // Gives the inode back; after it nothing of the file system is touched.
   void let_go();

@@ -11,6 +11,7 @@
 #include "blobfs/background_scrub.h"
 #include "blobfs/core.h"
 #include "blobfs/file_handle.h"
+#include "blobfs/log_writeback.h"
 #include "blobfs/name_space.h"
 #include "blobfs/open_inode.h"
 #include "blobfs/tail_replay.h"
@@ -93,6 +94,7 @@ class FileSystemImpl final : public FileSystem {
   std::unique_ptr<AsyncReads> reads_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<NameSpace> names_;
+  std::unique_ptr<LogWriteback> log_writeback_;  // once recovery has ended
   HandleCount handles_;
   std::unique_ptr<BackgroundScrub> background_scrub_;  // none, unless asked for
   std::vector<std::string> notes_;

@@ -166,6 +166,7 @@ Status write_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t target,
 Status sync_log(Core& core, OpenInode& inode) {
   MutexLock lock(inode.mutex);
   const uint64_t target = inode.size.load(std::memory_order_relaxed);
+  inode.synced = true;
   BASALT_TRY(inode.damage);
   // A truncation meanwhile leaves less to wait for.
   while (inode.error.ok() && inode.durable < std::min(target, inode.size.load())) {
@@ -204,6 +205,16 @@ Status begin_log_epoch(Core& core, OpenInode& inode) {
   inode.record = record;
   inode.epoch_pending = true;
   return {};
+}
+
+Status trim_log(Core& core, OpenInode& inode) {
+  // One block more, as in reserve_log().
+  const uint64_t used = inode.shape.blob_offset(inode.shape.block_count(inode.size.load()) + 1);
+  blob::Transaction txn;
+  BASALT_TRY_ASSIGN(const blob::BlockRange rest, free_beyond(core, inode, txn, used));
+  if (txn.empty()) return {};
+  BASALT_TRY_ASSIGN(inode.meta_ticket, core.store.apply(txn));
+  return free_rest(core, inode, rest);
 }
 
 Status close_log(Core& core, OpenInode& inode, MutexLock& lock) {

@@ -31,6 +31,8 @@ Status find_log_end(Core& core, OpenInode& inode);
 
 // A new epoch for the next writes: at every open for writing. The mutex is held.
 Status begin_log_epoch(Core& core, OpenInode& inode);
+// Gives back the space that what is in the file and in memory does not need. The mutex is held.
+Status trim_log(Core& core, OpenInode& inode);
 // Journals the exact length and gives back the space beyond; when the last writer closes.
 Status close_log(Core& core, OpenInode& inode, MutexLock& lock);
 Status truncate_log(Core& core, OpenInode& inode, MutexLock& lock, uint64_t length);

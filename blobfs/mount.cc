@@ -54,6 +54,7 @@ Result<std::unique_ptr<FileSystemImpl>> FileSystemImpl::mount(Context& context,
 }
 
 std::unique_ptr<Device> FileSystemImpl::give_up() {
+  log_writeback_.reset();
   names_.reset();
   inodes_.reset();
   reads_.reset();
@@ -84,6 +85,10 @@ Status FileSystemImpl::bring_up() {
     if (!planted("orphans_forgotten")) BASALT_TRY(store_->resume_orphans());
     BASALT_TRY(replay_chunks());
     BASALT_TRY(finish_recovery());
+    if (core_->tail != nullptr) {
+      log_writeback_ = std::make_unique<LogWriteback>(*core_);
+      core_->logs = log_writeback_.get();
+    }
   }
   mounted_.store(true);
   if (options_.scrub_bytes_per_second > 0) {
@@ -187,7 +192,8 @@ Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
   TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
   if (planted("tail_predecessor_unnamed")) binding.predecessor = {};
   BASALT_TRY_ASSIGN(tail_,
-                    SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes));
+                    SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes,
+                                       &context_.log()));
   return {};
 }
 
@@ -296,7 +302,14 @@ Status FileSystemImpl::unmount() {
     return {StatusCode::busy, std::to_string(open) + " files are still open"};
   }
   mounted_.store(false);
-  const Status status = store_->close();
+  // A log that cannot be closed stays in the tail: that is found only if the store does not end cleanly.
+  Status status = log_writeback_ ? log_writeback_->finish() : Status{};
+  if (status.ok()) {
+    status = store_->close();
+  } else {
+    tail_->leave();
+    store_->abandon();
+  }
   // Closed cleanly, nothing is kept that is not on the device; else it stays for the next mount. Unless the
   // device was away: kept transactions may speak of bytes that went with its cache.
   if (tail_ && (status.ok() || store_->device_was_away())) tail_->remove();
@@ -315,6 +328,7 @@ FileSystemImpl::~FileSystemImpl() {
   // Not mounted to the end, or not closed cleanly: what was kept must be found by the next mount.
   if (store_) store_->abandon();
   // Inodes hold blobs, reads hold channels: before the store; the store before the device.
+  log_writeback_.reset();
   names_.reset();
   inodes_.reset();
   reads_.reset();

@@ -4,6 +4,7 @@
 #include "base/try.h"
 #include "blobfs/file_space.h"
 #include "blobfs/log_file.h"
+#include "blobfs/log_writeback.h"
 
 namespace basalt::blobfs {
 
@@ -191,8 +192,9 @@ Status NameSpace::apply(blob::Transaction& txn, blob::Ticket& ticket) {
   return {};
 }
 
-Status NameSpace::finish(ExclusiveLock& lock, blob::Ticket ticket) {
+Status NameSpace::finish(ExclusiveLock& lock, blob::Ticket ticket, OpenInode* removed) {
   lock.unlock();
+  if (removed != nullptr && core_.logs != nullptr) core_.logs->forget(*removed);
   return core_.survive_process(ticket);
 }
 
@@ -239,7 +241,7 @@ Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind,
   }
   made = inodes_.adopt(id.value, record);
   made->meta_ticket = ticket;
-  BASALT_TRY(finish(lock, ticket));
+  BASALT_TRY(finish(lock, ticket, replaced.get()));
   return made;
 }
 
@@ -263,7 +265,7 @@ Status NameSpace::remove(std::string_view path) {
     BASALT_TRY(apply(txn, ticket));
     finish_unlink(*inode, ticket);
   }
-  return finish(lock, ticket);
+  return finish(lock, ticket, inode.get());
 }
 
 Status NameSpace::link(std::string_view existing, std::string_view created) {
@@ -392,7 +394,7 @@ Status NameSpace::rename(std::string_view from_path, std::string_view to_path) {
   } else {
     BASALT_TRY(apply(txn, ticket));
   }
-  return finish(lock, ticket);
+  return finish(lock, ticket, replaced.get());
 }
 
 }  // namespace basalt::blobfs

@@ -70,8 +70,8 @@ class NameSpace {
   Status apply(blob::Transaction& txn, blob::Ticket& ticket);
   Status replace_directory(blob::Transaction& txn, const Entry& moved, const Entry& target,
                            std::string_view path);
-  // Ends a change: releases the lock, then waits as far as surviving the process asks for it.
-  Status finish(ExclusiveLock& lock, blob::Ticket ticket);
+  // Ends a change: releases the lock, then waits as far as surviving the process asks for it. `removed` has lost a name.
+  Status finish(ExclusiveLock& lock, blob::Ticket ticket, OpenInode* removed = nullptr);
 
   Core& core_;
   InodeTable& inodes_;

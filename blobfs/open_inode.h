@@ -76,6 +76,10 @@ class OpenInode {
   Status damage;               // synced bytes are missing
   BackgroundTask write_behind;
   bool write_behind_posted = false;
+  uint64_t write_behind_to = 0;  // bytes below are wanted on the device, in the background
+  bool synced = false;           // logs: somebody wants this one on the device as it grows
+  uint64_t aged = 0;             // logs: bytes below were there at the last tick of LogWriteback …
+  bool close_deferred = false;   // … which is to close it, as its last writer has gone
   std::vector<std::span<const std::byte>> spans;  // scratch of the writing role
 
   // Asynchronous reads on the device; they end before space is taken away.
@@ -94,6 +98,10 @@ class OpenInode {
   // Remembers the first failure.
   Status fail(Status status);
   void touch(Core& core) { modified_us.store(core.now_us(), std::memory_order_relaxed); }
+  // Logs: whether a whole block is not on the device.
+  bool has_whole_block() const {
+    return size.load(std::memory_order_relaxed) / shape.payload() > written / shape.payload();
+  }
   bool check_invariants();
 
  private:

@@ -22,6 +22,15 @@ namespace basalt::blobfs {
 namespace {
 
 constexpr unsigned kMaxLockTries = 1000;  // a millisecond each
+constexpr uint64_t kGrowth = 32;           // chunks whose pages are reserved at once
+constexpr SharedTail::Slot kRun = 64;      // a table's write to the device (table_file.h)
+
+// Chunks whose pages are reserved at creation.
+SharedTail::Slot first_chunks(const TailLayout& layout) {
+  const uint64_t before = std::min(layout.chunks_offset, SharedTail::kFirstBytes);
+  const uint64_t count = std::max((SharedTail::kFirstBytes - before) / kTailChunkBytes, kGrowth);
+  return static_cast<SharedTail::Slot>(std::min(count, layout.chunk_count));
+}
 
 std::string to_hex(const TailId& id) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -101,7 +110,8 @@ std::optional<TailBinding> parse_tail_name(std::string_view name) {
 }
 
 Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& directory,
-                                                       const TailBinding& binding, uint64_t bytes) {
+                                                       const TailBinding& binding, uint64_t bytes,
+                                                       LogSink* log) {
   if (bytes < kMinTailBytes || bytes > kMaxTailBytes) {
     return error(StatusCode::invalid_argument,
                  "tail_bytes " + std::to_string(bytes) + ": must be 1 MiB … 4 GiB");
@@ -128,9 +138,11 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     }
     if (::fstat(fd, &made) != 0) return fail("fstat", errno);
   }
-  if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(layout.file_bytes)); code != 0) {
+  const uint64_t first = layout.chunks_offset + first_chunks(layout) * kTailChunkBytes;
+  if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(first)); code != 0) {
     return fail("posix_fallocate", code);
   }
+  if (::ftruncate(fd, static_cast<off_t>(layout.file_bytes)) != 0) return fail("ftruncate", errno);
   void* map = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (map == MAP_FAILED) return fail("mmap", errno);
   // The header makes it a tail; the rest is zero: an empty ring, all chunks free.
@@ -140,16 +152,20 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
   std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor,
               sizeof(uint64_t));
   return std::unique_ptr<SharedTail>(
-      new SharedTail(path, fd, static_cast<std::byte*>(map), layout));
+      new SharedTail(path, fd, static_cast<std::byte*>(map), layout, log));
 }
 
-SharedTail::SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout)
+SharedTail::SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout,
+                       LogSink* log)
     : path_(std::move(path)),
       fd_(fd),
       map_(map),
       layout_(layout),
+      log_(log),
       taken_(layout.chunk_count),
-      free_(layout.chunk_count) {}
+      reserved_(first_chunks(layout)),
+      free_(layout.chunk_count),
+      chunk_limit_(layout.chunk_count) {}
 
 SharedTail::~SharedTail() {
   ::munmap(map_, layout_.file_bytes);
@@ -164,25 +180,51 @@ TailChunkEntry& SharedTail::entry(Slot slot) const {
   return reinterpret_cast<TailChunkEntry*>(map_ + layout_.table_offset)[slot];
 }
 
+bool SharedTail::grow() {
+  const uint64_t limit = chunk_limit_.load(std::memory_order_relaxed);
+  const uint64_t more = std::min(kGrowth, limit - reserved_);
+  const uint64_t offset = layout_.chunks_offset + reserved_ * kTailChunkBytes;
+  const int code = ::posix_fallocate(fd_, static_cast<off_t>(offset),
+                                     static_cast<off_t>(more * kTailChunkBytes));
+  if (code == 0) {
+    reserved_ += static_cast<Slot>(more);
+    return true;
+  }
+  free_.fetch_sub(limit - reserved_, std::memory_order_relaxed);
+  chunk_limit_.store(reserved_, std::memory_order_relaxed);
+  if (log_ != nullptr) {
+    log_->log(LogLevel::warning, "blobfs",
+              tail_error(path_, offset + more * kTailChunkBytes, "posix_fallocate", code)
+                  .with_context("what is not synced goes to the device earlier")
+                  .to_string());
+  }
+  return false;
+}
+
 std::optional<SharedTail::Slot> SharedTail::acquire(uint64_t file_id, uint64_t offset,
                                                     std::optional<Slot> after) {
   Slot slot = 0;
   {
     const MutexLock lock(mutex_);
-    if (free_ == 0) return {};
+    const uint64_t free = free_.load(std::memory_order_relaxed);
+    if (free == 0) return {};
+    const bool all_taken =
+        chunk_limit_.load(std::memory_order_relaxed) - free == reserved_;  // of those with pages
+    if (all_taken && !grow()) return {};
     slot = after ? *after + 1 : next_;
-    if (slot >= layout_.chunk_count || taken_[slot]) slot = next_;
-    for (; taken_[slot % layout_.chunk_count]; ++slot) {
+    if (slot >= reserved_ || taken_[slot]) slot = next_;
+    for (; taken_[slot % reserved_]; ++slot) {
     }
-    slot %= static_cast<Slot>(layout_.chunk_count);
+    slot %= reserved_;
     taken_[slot] = true;
-    --free_;
+    free_.store(free_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
     // Others begin a good way further on, so that files grow in neighbouring chunks.
-    if (!after || slot != *after + 1) next_ = (slot + 16) % static_cast<Slot>(layout_.chunk_count);
+    if (!after || slot != *after + 1) next_ = (slot + kRun) % reserved_;
   }
   TailChunkEntry& chunk = entry(slot);
   std::atomic_ref(chunk.offset).store(offset, std::memory_order_relaxed);
   std::atomic_ref(chunk.end).store(offset, std::memory_order_relaxed);
+  std::atomic_ref(chunk.check).store(chunk_check(file_id, offset), std::memory_order_relaxed);
   std::atomic_ref(chunk.file_id).store(file_id, std::memory_order_release);
   return slot;
 }
@@ -192,16 +234,12 @@ void SharedTail::publish(Slot slot, uint64_t end) {
 }
 
 void SharedTail::release(Slot slot) {
+  if (left_.load()) return;
   std::atomic_ref(entry(slot).file_id).store(0, std::memory_order_release);
   const MutexLock lock(mutex_);
   BASALT_CHECK(taken_[slot], "a chunk is released once");
   taken_[slot] = false;
-  ++free_;
-}
-
-uint64_t SharedTail::free_chunks() {
-  const MutexLock lock(mutex_);
-  return free_;
+  free_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void SharedTail::copy_to_ring(uint64_t at, std::span<const std::byte> bytes) {

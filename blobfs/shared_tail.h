@@ -2,19 +2,21 @@
 //
 // The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of transactions
 // (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is published here is
-// found by the next mount on the same boot (tail_replay.h). All pages are reserved at creation, so no
-// later store can fail. Nothing is ever read back from the mapping: bookkeeping is the process's own.
+// found by the next mount on the same boot (tail_replay.h). Pages are reserved before they are used, so no
+// store can fail: the first kFirstBytes at creation, more as chunks are wanted. Nothing is ever read back from the mapping: bookkeeping is the process's own.
 //
 // Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for a few
 // instructions (keep() also copies the transaction). The bytes of a chunk belong to its holder.
 #pragma once
 
+#include <basalt/context.h>
 #include <basalt/status.h>
 
 #include "base/sync.h"
 #include "blob/blob_store.h"
 #include "blobfs/tail_format.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -45,9 +47,13 @@ std::optional<TailBinding> parse_tail_name(std::string_view name);
 
 class SharedTail final : public blob::BlobStore::TransactionKeeper {
  public:
-  // no_space, permission_denied, …, each naming the path and what to change.
+  static constexpr uint64_t kFirstBytes = uint64_t{32} << 20;
+
+  // `bytes`: of the file, when all of it is in use. Where shared memory ends before that, the tail stays as it is, which
+  // `log` is told once. no_space, permission_denied, …, each naming the path and what to change.
   static Result<std::unique_ptr<SharedTail>> create(const std::string& directory,
-                                                    const TailBinding& binding, uint64_t bytes);
+                                                    const TailBinding& binding, uint64_t bytes,
+                                                    LogSink* log = nullptr);
   ~SharedTail() override;  // leaves the file
 
   using Slot = uint32_t;
@@ -60,8 +66,10 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   // Bytes of the file below `end` in this chunk survive the process from now on.
   void publish(Slot slot, uint64_t end);
   void release(Slot slot);
-  uint64_t free_chunks();
+  uint64_t free_chunks() const { return free_.load(std::memory_order_relaxed); }
   uint64_t chunk_count() const { return layout_.chunk_count; }
+  // Little is left for files that must go to the device anyway: three quarters are taken.
+  bool is_crowded() const { return free_chunks() < chunk_limit_.load(std::memory_order_relaxed) / 4; }
 
   bool keep(blob::Ticket ticket, std::span<const std::byte> bytes) override;
   void durable(blob::Ticket ticket) override;
@@ -71,13 +79,17 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   void forget_predecessor();
   // Takes the name away: nothing here is needed any more.
   void remove();
+  // What is here is for the next mount: no chunk is given back from now on.
+  void leave() { left_.store(true); }
 
  private:
   struct Kept {
     blob::Ticket ticket;
     uint64_t end;  // ring byte count behind it
   };
-  SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout);
+  SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout, LogSink* log);
+  // Reserves pages for more chunks; `mutex_` is held.
+  bool grow();
   TailChunkEntry& entry(Slot slot) const;
   void copy_to_ring(uint64_t at, std::span<const std::byte> bytes);
   void store_word(uint64_t offset, uint64_t value);
@@ -86,11 +98,17 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   const int fd_;
   std::byte* const map_;
   const TailLayout layout_;
+  LogSink* const log_;
 
   Mutex mutex_;
   std::vector<bool> taken_;
-  uint64_t free_ = 0;
-  Slot next_ = 0;  // where the search for a free chunk begins
+  Slot reserved_;      // chunks below have their pages
+  Slot next_ = 0;      // where the search for a free chunk begins
+  // Changed under `mutex_`; is_crowded() reads them without.
+  std::atomic<uint64_t> free_;         // of chunk_limit_
+  std::atomic<uint64_t> chunk_limit_;  // all; fewer once there was no memory for more
+
+  std::atomic<bool> left_{false};
 
   Mutex ring_mutex_;
   std::deque<Kept> kept_;

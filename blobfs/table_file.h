@@ -13,8 +13,8 @@
 
 namespace basalt::blobfs {
 
-// Bytes that one write to the device holds at most.
-inline constexpr uint64_t kTableWriteBytes = uint64_t{1} << 20;
+// Bytes that one write to the device holds at most: each costs its thread a sleep and a wake-up.
+inline constexpr uint64_t kTableWriteBytes = uint64_t{4} << 20;
 
 enum class TrimSpace : bool { no, yes };
 

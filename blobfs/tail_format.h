@@ -5,11 +5,13 @@
 // store; everything else once, before the tail is used.
 #pragma once
 
+#include "base/crc32c.h"
 #include "base/endian.h"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 namespace basalt::blobfs {
@@ -59,9 +61,14 @@ struct TailChunkEntry {
   uint64_t file_id;  // 0: free
   uint64_t offset;
   uint64_t end;  // offset … offset + chunk_bytes
-  uint64_t reserved;
+  uint64_t check;  // of file_id and offset: chunk_check(); 0: none (as earlier versions wrote it)
 };
 static_assert(sizeof(TailChunkEntry) == 32);
+constexpr uint64_t kChunkChecked = uint64_t{1} << 32;
+inline uint64_t chunk_check(uint64_t file_id, uint64_t offset) {
+  const std::array<le64, 2> words{le64(file_id), le64(offset)};
+  return kChunkChecked | crc32c(std::as_bytes(std::span(words)));
+}
 
 // Where the parts of a tail of `file_bytes` lie: header, ring (a sixteenth), table, chunks.
 struct TailLayout {

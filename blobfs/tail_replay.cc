@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -65,7 +66,15 @@ Status check_header(const TailHeader& header, std::span<const std::byte> content
 
 }  // namespace
 
-Result<TailImage> TailImage::parse(std::vector<std::byte> content, const TailBinding& wanted) {
+Result<TailImage> TailImage::parse(std::span<const std::byte> content, const TailBinding& wanted) {
+  const auto copy = std::make_shared<std::byte[]>(content.size());
+  std::copy(content.begin(), content.end(), copy.get());
+  return parse(copy, content.size(), wanted);
+}
+
+Result<TailImage> TailImage::parse(std::shared_ptr<const std::byte[]> memory, size_t bytes,
+                                   const TailBinding& wanted) {
+  const std::span content(memory.get(), bytes);
   if (content.size() < kMinTailBytes || content.size() > kMaxTailBytes) {
     return refuse(StatusCode::corruption, "a file of " + std::to_string(content.size()) + " B");
   }
@@ -81,7 +90,8 @@ Result<TailImage> TailImage::parse(std::vector<std::byte> content, const TailBin
     return refuse(StatusCode::corruption, "its parts do not lie where they should");
   }
   TailImage image;
-  image.content_ = std::move(content);
+  image.memory_ = std::move(memory);
+  image.content_ = content;
   if (load_at<uint64_t>(image.content_, kPredecessorOffset) == 1) {
     image.predecessor_ = header.predecessor;
   }
@@ -132,14 +142,15 @@ void TailImage::read_chunks(const TailLayout& layout) {
     const auto entry =
         load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
     if (entry.file_id == 0 || entry.end == entry.offset) continue;
+    const bool misplaced = entry.check != 0 && entry.check != chunk_check(entry.file_id, entry.offset);
     if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
-        entry.end > uint64_t{1} << 60) {
+        entry.end > uint64_t{1} << 60 || (misplaced && !planted("tail_chunk_misplaced"))) {
       notes_.push_back("shared-memory tail: chunk " + std::to_string(i) + " claims bytes " +
                        std::to_string(entry.offset) + " … " + std::to_string(entry.end) +
                        "; it was left out");
       continue;
     }
-    const auto bytes = std::span<const std::byte>(content_).subspan(
+    const auto bytes = content_.subspan(
         layout.chunks_offset + i * kTailChunkBytes, entry.end - entry.offset);
     chunks_.push_back({entry.file_id, entry.offset, bytes});
   }
@@ -187,6 +198,30 @@ bool has_no_header(const Descriptor& file) {
                                    [](std::byte byte) { return byte == std::byte{}; });
 }
 
+// Reads the file into `out`, which is zero, but for its holes.
+Status read_data(int fd, std::span<std::byte> out, const std::string& path) {
+  const auto failed = [&](const char* call) {
+    return Status(StatusCode::io_error, path + ": " + call + ": " + std::strerror(errno));
+  };
+  const auto size = static_cast<off_t>(out.size());
+  for (off_t at = 0; at < size;) {
+    at = ::lseek(fd, at, SEEK_DATA);
+    if (at < 0 && errno == ENXIO) return {};  // nothing but a hole
+    if (at < 0) return failed("lseek");
+    const off_t end = std::min(::lseek(fd, at, SEEK_HOLE), size);
+    if (end < 0) return failed("lseek");
+    while (at < end) {
+      const ssize_t count =
+          ::pread(fd, out.data() + at, static_cast<size_t>(end - at), at);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return failed("read");
+      if (count == 0) return {StatusCode::io_error, path + ": read: it ends at " + std::to_string(at)};
+      at += count;
+    }
+  }
+  return {};
+}
+
 bool remove_if_unwritten(const std::string& path) {
   Descriptor file;
   if (!open_dead_tail(path, file) || !has_no_header(file)) return false;
@@ -232,16 +267,15 @@ Result<TailImage> TailImage::load(const std::string& directory, const TailBindin
   if (info.st_size < 0 || static_cast<uint64_t>(info.st_size) > kMaxTailBytes) {
     return refuse(StatusCode::corruption, "a file of " + std::to_string(info.st_size) + " B");
   }
-  std::vector<std::byte> content(static_cast<size_t>(info.st_size));
-  size_t done = 0;
-  while (done < content.size()) {
-    const ssize_t count =
-        ::pread(file.fd, content.data() + done, content.size() - done, static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return error(StatusCode::io_error, path + ": read: " + std::strerror(errno));
-    done += static_cast<size_t>(count);
+  const auto bytes = static_cast<size_t>(info.st_size);
+  // Zeros that cost no memory: of a tail that was never full, most stay untouched.
+  const std::shared_ptr<std::byte[]> content(static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1)),
+                                             [](std::byte* memory) { std::free(memory); });
+  if (content == nullptr) {
+    return refuse(StatusCode::no_space, path + ": no memory for " + std::to_string(bytes) + " B");
   }
-  auto image = parse(std::move(content), wanted);
+  BASALT_TRY(read_data(file.fd, std::span(content.get(), bytes), path));
+  auto image = parse(content, bytes, wanted);
   if (!image) return error(image.error().with_context(path));
   return image;
 }

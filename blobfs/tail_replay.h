@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -32,8 +33,8 @@ struct KeptChunk {
 
 class TailImage {
  public:
-  // Checks `content` and takes it over. `wanted` must match in everything but the predecessor.
-  static Result<TailImage> parse(std::vector<std::byte> content, const TailBinding& wanted);
+  // Checks a copy of `content`. `wanted` must match in everything but the predecessor.
+  static Result<TailImage> parse(std::span<const std::byte> content, const TailBinding& wanted);
   // Reads the file a binding names; not_found when there is none, permission_denied when it is not ours
   // (owner, mode, links, kind), busy when its owner lives.
   static Result<TailImage> load(const std::string& directory, const TailBinding& wanted);
@@ -54,9 +55,12 @@ class TailImage {
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
+  static Result<TailImage> parse(std::shared_ptr<const std::byte[]> content, size_t bytes,
+                                 const TailBinding& wanted);
   void read_ring(const TailLayout& layout);
   void read_chunks(const TailLayout& layout);
-  std::vector<std::byte> content_;
+  std::shared_ptr<const std::byte[]> memory_;
+  std::span<const std::byte> content_;  // in memory_
   std::optional<TailId> predecessor_;
   std::vector<KeptTransaction> transactions_;
   std::vector<KeptChunk> chunks_;

@@ -1,7 +1,9 @@
 // Appending, and the dispatch of writing out: what log and table files have in common.
 //
 // append_bytes() copies into the file's tail in memory and sees to it that the tail stays bounded: from one write's worth of
-// bytes on a background task writes, from kMaxPending on the appender itself does.
+// bytes on a background task writes, and where that does not keep up the appender itself: from kMaxPending on, a table
+// when the tail is crowded. A log that nobody has synced stays in shared memory while there is room (keeps_unsynced,
+// log_writeback.h).
 #pragma once
 
 #include "blobfs/open_inode.h"
@@ -33,7 +35,11 @@ Status load_partial_block(Core& core, OpenInode& inode, MutexLock& lock);
 Status append_to_file(Core& core, OpenInode& inode, std::span<const std::byte> bytes);
 // flush() of either kind.
 Status flush_file(Core& core, OpenInode& inode);
-// Starts writing in the background what is complete.
+// Starts writing in the background whole blocks of what is there now. The mutex is held.
 void start_write_behind(Core& core, OpenInode& inode);
+// Closes the file, once its last writer has gone. The mutex and the writing role are held.
+Status close_file(Core& core, OpenInode& inode, MutexLock& lock);
+// Whether the file is a log that survives the process without the device, and nobody has wanted more. The mutex is held.
+bool keeps_unsynced(const Core& core, const OpenInode& inode);
 
 }  // namespace basalt::blobfs

@@ -143,7 +143,8 @@ struct MountOptions {
   uint64_t metadata_cache_bytes = uint64_t{64} << 20;
   // Where flush() keeps bytes: shared memory (default), or the device where that is not allowed.
   enum class FlushTo : uint8_t { shared_memory, device } flush_to = FlushTo::shared_memory;
-  uint64_t tail_bytes = uint64_t{32} << 20;  // size of the shared-memory tail
+  // Shared memory that keeps what was flushed and is not on the device; taken as it is needed, at first 32 MiB.
+  uint64_t tail_bytes = uint64_t{128} << 20;
   bool discard = false;  // tell the device about freed space, in the background …
   uint64_t discard_bytes_per_second = uint64_t{1} << 30;  // … no faster than this; 0: no limit
   uint32_t atomic_write_bytes = 0;  // trust the device this far; 0: one logical block

@@ -273,6 +273,7 @@ class ScrubTest : public ChecksumsFsTest {
     write_file("/db/other", FileKind::table, pattern(10'000, 13));
     write_file("/empty", FileKind::table, {});
     ASSERT_OK(fs_->link("/db/table", "/again"));
+    ASSERT_OK(fs_->sync_all());
   }
   ScrubReport scrub(const ScrubOptions& options = {}) {
     auto report = fs_->scrub(options);

@@ -1,6 +1,7 @@
 // The shared-memory tail as a file: what is published is found, what is released is not, whatever binds it
 // must match, and damaged or hostile content is refused or left out, never believed.
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -137,7 +138,7 @@ TEST_F(TailTest, AForgedHeaderIsRefused) {
           crc32c(std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version)));
     }
     std::memcpy(bytes.data(), &header, sizeof header);
-    return code_of(TailImage::parse(std::move(bytes), binding_));
+    return code_of(TailImage::parse(bytes, binding_));
   };
   EXPECT_EQ(forged([](auto&) {}), StatusCode::ok);
   EXPECT_EQ(forged([](auto& h) { h.magic[0] = 'X'; }), StatusCode::corruption);
@@ -209,6 +210,76 @@ TEST_F(TailTest, ChunksRunOutAndComeBack) {
   EXPECT_EQ(tail->acquire(5, 0, {}), slots[3]);
 }
 
+TEST_F(TailTest, MemoryIsTakenAsItIsNeeded) {
+  const auto tail = create(uint64_t{64} << 20);
+  const auto used = [&] {
+    struct stat info {};
+    EXPECT_EQ(::stat(tail->path().c_str(), &info), 0);
+    return static_cast<uint64_t>(info.st_blocks) * 512;
+  };
+  EXPECT_LE(used(), SharedTail::kFirstBytes + (1 << 20));
+  EXPECT_FALSE(tail->is_crowded());
+  uint64_t taken = 0;
+  for (; const auto slot = tail->acquire(5, taken * kTailChunkBytes, {}); ++taken) {
+    std::memset(tail->bytes(*slot), 7, kTailChunkBytes);
+    tail->publish(*slot, (taken + 1) * kTailChunkBytes);
+    EXPECT_EQ(tail->is_crowded(), tail->free_chunks() < tail->chunk_count() / 4);
+  }
+  EXPECT_EQ(taken, tail->chunk_count());
+  EXPECT_TRUE(tail->is_crowded());
+  EXPECT_GT(used(), uint64_t{63} << 20);
+  EXPECT_EQ(TailImage::parse(content(), binding_)->chunks().size(), taken);
+}
+
+// Where there is no more memory, the tail is as large as it could become, and says so once.
+TEST_F(TailTest, MemoryThatEndsIsTold) {
+  if (::geteuid() != 0) GTEST_SKIP() << "mounting a small tmpfs takes root";
+  struct Log final : LogSink {
+    void log(LogLevel, std::string_view, std::string_view line) override { lines.emplace_back(line); }
+    std::vector<std::string> lines;
+  } log;
+  const std::string small = dir_ + "/small";
+  ASSERT_EQ(::mkdir(small.c_str(), 0700), 0);
+  if (::mount("none", small.c_str(), "tmpfs", 0, "size=40M") != 0) GTEST_SKIP() << "no tmpfs here";
+  {
+    auto tail = SharedTail::create(small, binding_, uint64_t{64} << 20, &log);
+    ASSERT_TRUE(tail.has_value()) << tail.error().to_string();
+    uint64_t taken = 0;
+    while ((*tail)->acquire(5, 0, {})) ++taken;
+    EXPECT_GT(taken, 480u);
+    EXPECT_LT(taken, 640u);
+    EXPECT_EQ((*tail)->free_chunks(), 0u);
+    EXPECT_TRUE((*tail)->is_crowded());
+    EXPECT_FALSE((*tail)->acquire(5, 0, {}));
+    (*tail)->release(0);
+    EXPECT_EQ((*tail)->acquire(5, 0, {}), 0u);
+    ASSERT_EQ(log.lines.size(), 1u);
+    EXPECT_NE(log.lines[0].find("No space left"), std::string::npos) << log.lines[0];
+  }
+  EXPECT_EQ(::umount(small.c_str()), 0);
+}
+
+TEST_F(TailTest, AChunkThatClaimsAnotherPlaceIsLeftOut) {
+  {
+    const auto tail = create();
+    tail->publish(*tail->acquire(5, 8192, {}), 8200);
+  }
+  auto bytes = content();
+  ASSERT_EQ(TailImage::parse(bytes, binding_)->chunks().size(), 1u);
+  const uint64_t table = tail_layout(bytes.size()).table_offset;
+  TailChunkEntry entry;
+  for (uint64_t at = table;; at += sizeof entry) {
+    std::memcpy(&entry, bytes.data() + at, sizeof entry);
+    if (entry.file_id != 5) continue;
+    entry.offset = 0;
+    std::memcpy(bytes.data() + at, &entry, sizeof entry);
+    break;
+  }
+  const auto image = TailImage::parse(bytes, binding_);
+  EXPECT_TRUE(image->chunks().empty());
+  EXPECT_EQ(image->notes().size(), 1u);
+}
+
 // Any change of the file's bytes yields a refusal or entries within bounds.
 TEST_F(TailTest, DamageIsJudgedWithoutHarm) {
   {
@@ -232,7 +303,7 @@ TEST_F(TailTest, DamageIsJudgedWithoutHarm) {
       bad[places[random() % 5]] = static_cast<std::byte>(random());
     }
     if (random() % 20 == 0) bad.resize(random() % bad.size());
-    const auto image = TailImage::parse(std::move(bad), binding_);
+    const auto image = TailImage::parse(bad, binding_);
     if (!image) {
       ++refused;
       continue;

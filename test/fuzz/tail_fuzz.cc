@@ -48,7 +48,7 @@ void repair_ring(std::vector<std::byte>& content, const TailLayout& layout, uint
 }
 
 void judge(std::vector<std::byte> content) {
-  const auto image = TailImage::parse(std::move(content), binding());
+  const auto image = TailImage::parse(content, binding());
   if (!image) return require(!image.error().message().empty());
   size_t bytes = 0;
   for (const KeptTransaction& transaction : image->transactions())
