@@ -78,8 +78,8 @@ class OpenInode {
   bool write_behind_posted = false;
   uint64_t write_behind_to = 0;  // bytes below are wanted on the device, in the background
   bool synced = false;           // logs: somebody wants this one on the device as it grows
-  uint64_t aged = 0;             // logs: bytes below were there at the last tick of LogWriteback …
-  bool close_deferred = false;   // … which is to close it, as its last writer has gone
+  uint64_t aged = 0;            // logs: bytes below were there at the last tick of LogWriteback …
+  bool close_deferred = false;  // … which is to close it, as its last writer has gone
   std::vector<std::span<const std::byte>> spans;  // scratch of the writing role
 
   // Asynchronous reads on the device; they end before space is taken away.

@@ -22,8 +22,8 @@ namespace basalt::blobfs {
 namespace {
 
 constexpr unsigned kMaxLockTries = 1000;  // a millisecond each
-constexpr uint64_t kGrowth = 32;           // chunks whose pages are reserved at once
-constexpr SharedTail::Slot kRun = 64;      // a table's write to the device (table_file.h)
+constexpr uint64_t kGrowth = 32;          // chunks whose pages are reserved at once
+constexpr SharedTail::Slot kRun = 64;     // a table's write to the device (table_file.h)
 
 // Chunks whose pages are reserved at creation.
 SharedTail::Slot first_chunks(const TailLayout& layout) {

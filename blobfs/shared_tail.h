@@ -69,7 +69,9 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   uint64_t free_chunks() const { return free_.load(std::memory_order_relaxed); }
   uint64_t chunk_count() const { return layout_.chunk_count; }
   // Little is left for files that must go to the device anyway: three quarters are taken.
-  bool is_crowded() const { return free_chunks() < chunk_limit_.load(std::memory_order_relaxed) / 4; }
+  bool is_crowded() const {
+    return free_chunks() < chunk_limit_.load(std::memory_order_relaxed) / 4;
+  }
 
   bool keep(blob::Ticket ticket, std::span<const std::byte> bytes) override;
   void durable(blob::Ticket ticket) override;
@@ -102,8 +104,8 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
 
   Mutex mutex_;
   std::vector<bool> taken_;
-  Slot reserved_;      // chunks below have their pages
-  Slot next_ = 0;      // where the search for a free chunk begins
+  Slot reserved_;  // chunks below have their pages
+  Slot next_ = 0;  // where the search for a free chunk begins
   // Changed under `mutex_`; is_crowded() reads them without.
   std::atomic<uint64_t> free_;         // of chunk_limit_
   std::atomic<uint64_t> chunk_limit_;  // all; fewer once there was no memory for more

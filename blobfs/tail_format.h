@@ -60,7 +60,7 @@ constexpr uint64_t tail_entry_bytes(uint64_t length) {
 struct TailChunkEntry {
   uint64_t file_id;  // 0: free
   uint64_t offset;
-  uint64_t end;  // offset … offset + chunk_bytes
+  uint64_t end;    // offset … offset + chunk_bytes
   uint64_t check;  // of file_id and offset: chunk_check(); 0: none (as earlier versions wrote it)
 };
 static_assert(sizeof(TailChunkEntry) == 32);

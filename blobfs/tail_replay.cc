@@ -142,7 +142,8 @@ void TailImage::read_chunks(const TailLayout& layout) {
     const auto entry =
         load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
     if (entry.file_id == 0 || entry.end == entry.offset) continue;
-    const bool misplaced = entry.check != 0 && entry.check != chunk_check(entry.file_id, entry.offset);
+    const bool misplaced =
+        entry.check != 0 && entry.check != chunk_check(entry.file_id, entry.offset);
     if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
         entry.end > uint64_t{1} << 60 || (misplaced && !planted("tail_chunk_misplaced"))) {
       notes_.push_back("shared-memory tail: chunk " + std::to_string(i) + " claims bytes " +
@@ -150,8 +151,8 @@ void TailImage::read_chunks(const TailLayout& layout) {
                        "; it was left out");
       continue;
     }
-    const auto bytes = content_.subspan(
-        layout.chunks_offset + i * kTailChunkBytes, entry.end - entry.offset);
+    const auto bytes =
+        content_.subspan(layout.chunks_offset + i * kTailChunkBytes, entry.end - entry.offset);
     chunks_.push_back({entry.file_id, entry.offset, bytes});
   }
   std::sort(chunks_.begin(), chunks_.end(), [](const KeptChunk& a, const KeptChunk& b) {
@@ -211,11 +212,11 @@ Status read_data(int fd, std::span<std::byte> out, const std::string& path) {
     const off_t end = std::min(::lseek(fd, at, SEEK_HOLE), size);
     if (end < 0) return failed("lseek");
     while (at < end) {
-      const ssize_t count =
-          ::pread(fd, out.data() + at, static_cast<size_t>(end - at), at);
+      const ssize_t count = ::pread(fd, out.data() + at, static_cast<size_t>(end - at), at);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) return failed("read");
-      if (count == 0) return {StatusCode::io_error, path + ": read: it ends at " + std::to_string(at)};
+      if (count == 0)
+        return {StatusCode::io_error, path + ": read: it ends at " + std::to_string(at)};
       at += count;
     }
   }
@@ -269,8 +270,9 @@ Result<TailImage> TailImage::load(const std::string& directory, const TailBindin
   }
   const auto bytes = static_cast<size_t>(info.st_size);
   // Zeros that cost no memory: of a tail that was never full, most stay untouched.
-  const std::shared_ptr<std::byte[]> content(static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1)),
-                                             [](std::byte* memory) { std::free(memory); });
+  const std::shared_ptr<std::byte[]> content(
+      static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1)),
+      [](std::byte* memory) { std::free(memory); });
   if (content == nullptr) {
     return refuse(StatusCode::no_space, path + ": no memory for " + std::to_string(bytes) + " B");
   }

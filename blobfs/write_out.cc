@@ -14,7 +14,8 @@ namespace basalt::blobfs {
 
 namespace {
 
-constexpr uint64_t kMaxPending = 8 * 1024 * 1024;  // pending bytes from which the appender may have to write
+constexpr uint64_t kMaxPending =
+    8 * 1024 * 1024;  // pending bytes from which the appender may have to write
 
 uint64_t block_payload(const OpenInode& inode) {
   return inode.kind == InodeKind::log ? inode.shape.payload() : kBlock;

@@ -121,8 +121,8 @@ class File {
   virtual uint64_t size() = 0;
   virtual FileKind kind() const = 0;
   virtual uint64_t file_id() const = 0;
-  // Writes what is buffered, trims preallocated space and reports any error of the file so far. The
-  // object answers invalid_argument to everything afterwards.
+  // Writes what is buffered, trims preallocated space and reports any error of the file so far; what nobody has synced of a
+  // log may stay in shared memory for some seconds. The object answers invalid_argument to everything afterwards.
   virtual Status close() = 0;
 };
 

@@ -235,7 +235,9 @@ TEST_F(TailTest, MemoryIsTakenAsItIsNeeded) {
 TEST_F(TailTest, MemoryThatEndsIsTold) {
   if (::geteuid() != 0) GTEST_SKIP() << "mounting a small tmpfs takes root";
   struct Log final : LogSink {
-    void log(LogLevel, std::string_view, std::string_view line) override { lines.emplace_back(line); }
+    void log(LogLevel, std::string_view, std::string_view line) override {
+      lines.emplace_back(line);
+    }
     std::vector<std::string> lines;
   } log;
   const std::string small = dir_ + "/small";
