@@ -16,6 +16,7 @@
 #include "base/try.h"
 #include "nvme/commands.h"
 #include "nvme/pci_devices.h"
+#include "nvme/pci_monitor.h"
 #include "tool/nvme_session.h"
 #include "tool/text.h"
 
@@ -46,6 +47,41 @@ Result<int> list(const NvmeArguments& arguments) {
   for (const auto& device : devices) std::printf("%s\n", device_text(device).c_str());
   if (devices.empty()) std::printf("no NVMe controllers\n");
   return kDone;
+}
+
+std::string event_text(const nvme::PciEvent& event) {
+  const std::string& address = event.address;
+  switch (event.change) {
+    case nvme::PciChange::appeared: return address + " has appeared";
+    case nvme::PciChange::bound: return address + " is bound to " + event.driver;
+    case nvme::PciChange::unbound: return address + " has no driver";
+    case nvme::PciChange::gone: return address + " is gone";
+    case nvme::PciChange::missed: break;
+  }
+  return "some changes were missed: basalt nvme list says what there is now";
+}
+
+Json event_json(const nvme::PciEvent& event) {
+  Json json = {{"change", nvme::to_string(event.change)}};
+  if (event.change == nvme::PciChange::missed) return json;
+  json["address"] = event.address;
+  json["vendor_id"] = event.vendor_id;
+  json["device_id"] = event.device_id;
+  if (!event.driver.empty()) json["driver"] = event.driver;
+  return json;
+}
+
+// Until it is ended by a signal.
+Result<int> monitor(const NvmeArguments& arguments) {
+  BASALT_TRY_ASSIGN(nvme::PciMonitor monitor, nvme::PciMonitor::open());
+  std::fprintf(stderr, "waiting for NVMe controllers to come and go\n");
+  while (true) {
+    BASALT_TRY_ASSIGN(const auto event, monitor.next(Duration::max()));
+    if (!event) continue;
+    std::printf("%s\n",
+                arguments.json ? event_json(*event).dump().c_str() : event_text(*event).c_str());
+    std::fflush(stdout);
+  }
 }
 
 Result<int> discover(const NvmeArguments& arguments) {
@@ -236,6 +272,7 @@ void add_nvme_commands(CLI::App& app, Action& action) {
     command->add_flag("--json", arguments->json, "for scripts");
   };
   takes_json(add("list", "controllers, their drivers, and who uses their disks", list));
+  takes_json(add("monitor", "says when controllers come, go, and change drivers", monitor));
   takes_address(add("bind", "take a controller from the kernel, for nvme:pci:", bind));
   takes_address(add("unbind", "give a controller back to the kernel", unbind));
   takes_json(

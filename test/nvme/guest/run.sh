@@ -9,7 +9,7 @@
 # Exit status: that of the first part that fails; 77 when there is no guestrun.
 set -euo pipefail
 
-all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged tool tcp tcp_multipath tcp_auth
+all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth
   store_512 store_4096 store_unplugged noiommu)
 quick=(driver_512 tool store_512)
 
@@ -54,6 +54,7 @@ for command in ({"execute": "qmp_capabilities"}, json.loads(sys.argv[2])):
 PYTHON
 }
 unplug='{"execute": "device_del", "arguments": {"id": "nvme0"}}'
+plug='{"execute": "device_add", "arguments": {"driver": "nvme", "id": "another", "serial": "another", "bus": "port0"}}'
 
 # ---- Test programs
 
@@ -95,6 +96,14 @@ tool() {
   "$guestrun" --vfio --mem 1G "${programs[@]}" \
     --nvme 64M:ns.ms=8,ns.pi=1,ns.logical_block_size=4096,ns.physical_block_size=4096 \
     --nvme 64M:ns.zoned=true,ns.zoned.zone_size=4M --nvme 64M --script "$here/namespaces.sh"
+}
+hotplug() { # taken away, and another put in its place
+  : >"$scratch/log"
+  rm -f "$scratch/qmp"
+  { tell_qemu '^waiting' "$unplug" && tell_qemu 'is gone' "$plug"; } &
+  "$guestrun" --vfio --mem 512M --bin "$build/tool/basalt" --nvme 64M --qmp "$scratch/qmp" --script "$here/hotplug.sh" |
+    tee "$scratch/log"
+  wait
 }
 tcp() {
   "$guestrun" --mem 2G --timeout 600 --module nvmet-tcp --module "$disk_in_memory" "${programs[@]}" \
