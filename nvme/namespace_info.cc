@@ -38,12 +38,22 @@ Result<NamespaceInfo> namespace_info(uint32_t nsid, const IdentifyController& co
   info.protection_type = data.protection & 7;
   // The controller's units hold for every namespace that does not have its own.
   info.atomic_write_blocks = controller.atomic_write_unit_power_fail + 1u;
+  if ((controller.fused_operations & kFusesCompareAndWrite) != 0) {
+    info.compare_and_write_blocks = controller.atomic_compare_and_write_unit + 1u;
+  }
   if ((data.features & kNamespaceAtomicity) != 0) {
     if (data.atomic_write_unit_power_fail != 0) {
       info.atomic_write_blocks = data.atomic_write_unit_power_fail + 1u;
     }
     if (data.atomic_boundary_power_fail != 0) {
       info.atomic_boundary_blocks = data.atomic_boundary_power_fail + 1u;
+    }
+    if (info.compare_and_write_blocks != 0 && data.atomic_compare_and_write_unit != 0) {
+      info.compare_and_write_blocks = data.atomic_compare_and_write_unit + 1u;
+    }
+    // One block crosses no boundary.
+    if (data.atomic_boundary_size != 0) {
+      info.compare_and_write_blocks = std::min(info.compare_and_write_blocks, 1u);
     }
     // An offset of the boundaries shifts them against the blocks: what fits between two is then all
     // that is sure wherever a write begins at a multiple of its size.

@@ -34,7 +34,9 @@ struct NamespaceInfo {
   }
   uint32_t atomic_write_blocks = 1;  // that power loss does not tear, wherever they lie …
   uint32_t atomic_boundary_blocks =
-      0;                            // … unless they cross a multiple of this; 0: no such boundary
+      0;  // … unless they cross a multiple of this; 0: no such boundary
+  uint32_t compare_and_write_blocks =
+      0;                            // that a fused compare and write does at once; 0: not at all
   uint32_t optimal_io_blocks = 0;   // reads and writes are better off not crossing it; 0: not said
   std::array<uint8_t, 16> nguid{};  // zero: none
   std::array<uint8_t, 8> eui64{};   // zero: none

@@ -126,7 +126,10 @@ struct DeviceInfo {
   bool persistent = true;             // false: contents go when the process or the machine does
   uint32_t atomic_write_blocks = 1;   // power-fail write atomicity, in blocks, at least 1
   uint32_t max_transfer_blocks = 0;   // largest native command; the core splits what is larger
-  uint32_t max_iovecs = 0;            // per native command
+  // Largest compare_and_write of a device that does it itself, which is one command: what is larger is refused, as
+  // too_large. 0: as max_transfer_blocks.
+  uint32_t max_compare_and_write_blocks = 0;
+  uint32_t max_iovecs = 0;        // per native command
   uint32_t memory_alignment = 1;  // of each iovec's base, and of its length up to a block's; the
                                   // core bounces the rest
   bool needs_registered_memory = false;

@@ -54,6 +54,17 @@ bool length_is(std::span<const iovec> vectors, uint64_t bytes) {
   return bytes == 0;
 }
 
+// Whether what is expected and what is new lie in pieces of their own, or all in one: what a device does as two commands.
+bool halves_lie_apart(std::span<const iovec> vectors, uint64_t half) {
+  if (vectors.size() == 1) return true;
+  for (const iovec& vector : vectors) {
+    if (vector.iov_len > half) return false;
+    half -= vector.iov_len;
+    if (half == 0) return true;
+  }
+  return false;
+}
+
 bool overlap(Lba a, Lba b, BlockCount count) { return a < b + count && b < a + count; }
 
 }  // namespace
@@ -151,6 +162,9 @@ uint64_t ChannelCore::max_blocks(Op op) const noexcept {
   switch (op) {
     case Op::write_zeroes: return limit(limits.max_write_zeroes_blocks);
     case Op::discard: return limit(limits.max_discard_blocks);
+    case Op::compare_and_write:
+      return std::min(limit(limits.max_transfer_blocks),
+                      limit(limits.max_compare_and_write_blocks));
     default: return limit(limits.max_transfer_blocks);
   }
 }
@@ -171,6 +185,11 @@ bool ChannelCore::fits_natively(const Io& io) const noexcept {
   if (!carries_data(io.op)) return true;
   const uint32_t max_iovecs = device_.limits().max_iovecs;
   if (max_iovecs != 0 && io.data.size() > max_iovecs) return false;
+  const bool fuses = device_.limits().max_compare_and_write_blocks != 0;
+  if (io.op == Op::compare_and_write && fuses &&
+      !halves_lie_apart(io.data, io.block_count.value << block_shift_)) {
+    return false;
+  }
   return std::all_of(io.data.begin(), io.data.end(), [this](auto& v) { return usable(v); });
 }
 

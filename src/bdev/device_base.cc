@@ -51,6 +51,7 @@ bool compatible(ClaimMode a, ClaimMode b) { return a == b && a != ClaimMode::exc
 NativeLimits NativeLimits::from(const DeviceInfo& info) {
   NativeLimits limits;
   limits.max_transfer_blocks = info.max_transfer_blocks;
+  limits.max_compare_and_write_blocks = info.max_compare_and_write_blocks;
   limits.max_iovecs = info.max_iovecs;
   limits.memory_alignment = info.memory_alignment;
   limits.needs_registered_memory = info.needs_registered_memory;

@@ -24,7 +24,9 @@ class ChannelCore;
 // What a backend takes in one native command. Constant while the device is open. The defaults take
 // anything: right for a layer that hands on to a child channel, which does its own splitting.
 struct NativeLimits {
-  uint32_t max_transfer_blocks = 0;      // read, write, compare, copy; 0: no limit
+  uint32_t max_transfer_blocks = 0;  // read, write, compare, copy; 0: no limit
+  // A native compare_and_write is two commands, so its data is one piece or pieces of one half each. 0: it is one.
+  uint32_t max_compare_and_write_blocks = 0;
   uint32_t max_iovecs = 0;               // 0: no limit
   uint32_t memory_alignment = 1;         // as in DeviceInfo; a power of two
   uint64_t max_write_zeroes_blocks = 0;  // 0: no limit

@@ -2,6 +2,7 @@
 #include "test/bdev/conformance.h"
 
 #include <algorithm>
+#include <cstring>
 #include <bit>
 #include <chrono>
 #include <random>
@@ -259,7 +260,14 @@ TEST_P(DeviceConformance, Compares) {
 // Goal: compare_and_write writes when the bytes match, and nothing at all when they do not.
 TEST_P(DeviceConformance, ComparesAndWrites) {
   if (!supports(Op::compare_and_write)) GTEST_SKIP() << "not supported";
+  const uint32_t most = device_->info().max_compare_and_write_blocks;
   for (const uint64_t count : {1, 2, 16}) {
+    if (most != 0 && count > most) {
+      const TestMemory both = std::move(TestMemory(2 * count * block_size()).fill(3));
+      const iovec vector{both.data(), both.size()};
+      EXPECT_EQ(run_io(Op::compare_and_write, 3, count, {&vector, 1}), StatusCode::too_large);
+      continue;
+    }
     const TestMemory first = std::move(TestMemory(count * block_size()).fill(1));
     const TestMemory second = std::move(TestMemory(count * block_size(), 1).fill(2));
     ASSERT_EQ(write(3, first), StatusCode::ok);
@@ -267,6 +275,22 @@ TEST_P(DeviceConformance, ComparesAndWrites) {
     expect_stored(3, second, "after a compare_and_write that matched");
     EXPECT_EQ(compare_and_write(3, first, first), StatusCode::miscompare);
     expect_stored(3, second, "after one that did not");
+    // All in one piece; and in pieces that have something of both.
+    const TestMemory third = std::move(TestMemory(count * block_size()).fill(4));
+    TestMemory both(2 * count * block_size());
+    std::memcpy(both.data(), second.data(), second.size());
+    std::memcpy(both.data() + second.size(), third.data(), third.size());
+    const iovec whole{both.data(), both.size()};
+    EXPECT_EQ(run_io(Op::compare_and_write, 3, count, {&whole, 1}), StatusCode::ok);
+    expect_stored(3, third, "after one whose data was one piece");
+    EXPECT_EQ(run_io(Op::compare_and_write, 3, count, {&whole, 1}), StatusCode::miscompare);
+    std::memcpy(both.data(), third.data(), third.size());
+    std::memcpy(both.data() + third.size(), second.data(), second.size());
+    const size_t odd = both.size() / 4;
+    const iovec pieces[] = {
+        {both.data(), odd}, {both.data() + odd, 2 * odd}, {both.data() + 3 * odd, odd}};
+    EXPECT_EQ(run_io(Op::compare_and_write, 3, count, pieces), StatusCode::ok);
+    expect_stored(3, second, "after one whose data was in three pieces");
     const iovec half{first.data(), first.size()};
     EXPECT_EQ(run_io(Op::compare_and_write, 3, count, {&half, 1}), StatusCode::invalid_argument);
   }

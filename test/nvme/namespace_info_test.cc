@@ -67,6 +67,24 @@ TEST(NamespaceInfo, InheritsAtomicityFromTheController) {
   EXPECT_EQ(info->atomic_write_blocks, 1u) << "boundaries that no aligned write avoids";
 }
 
+TEST(NamespaceInfo, SaysWhatAFusedCompareAndWriteTakes) {
+  IdentifyController controller{};
+  controller.atomic_compare_and_write_unit = 7;
+  IdentifyNamespace data = plain();
+  data.atomic_compare_and_write_unit = 3;
+  EXPECT_EQ(namespace_info(1, controller, data)->compare_and_write_blocks, 0u) << "without FUSES";
+  controller.fused_operations = kFusesCompareAndWrite;
+  EXPECT_EQ(namespace_info(1, controller, data)->compare_and_write_blocks, 8u);
+  data.features = kNamespaceAtomicity;
+  EXPECT_EQ(namespace_info(1, controller, data)->compare_and_write_blocks, 4u);
+  data.atomic_compare_and_write_unit = 0;
+  EXPECT_EQ(namespace_info(1, controller, data)->compare_and_write_blocks, 8u)
+      << "0: as the controller's";
+  data.atomic_boundary_size = 15;
+  EXPECT_EQ(namespace_info(1, controller, data)->compare_and_write_blocks, 1u)
+      << "crosses no boundary";
+}
+
 TEST(NamespaceInfo, RefusesNonsense) {
   IdentifyNamespace data = plain();
   data.size = 0;

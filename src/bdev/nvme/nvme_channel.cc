@@ -26,6 +26,8 @@ NvmeChannel<Queue>::NvmeChannel(NvmeDevice& device, std::unique_ptr<Queue> queue
     slot.channel = this;
     slot.request.user = &slot;
     slot.request.done = &NvmeChannel::done;
+    slot.fused.user = &slot;
+    slot.fused.done = &NvmeChannel::done;
     slot.next = std::exchange(free_, &slot);
     range += kDiscardRangeBytes;
   }
@@ -40,10 +42,41 @@ bool NvmeChannel<Queue>::start(Io& command) noexcept {
   if (slot == nullptr) return false;
   free_ = slot->next;
   slot->io = &command;
+  if (command.op == Op::compare_and_write) {
+    submit_fused(command, *slot);
+    return true;
+  }
+  slot->left = 1;
   slot->request.data = {};
   slot->request.command = translate(command, *slot);
   queue_->submit(slot->request);
   return true;
+}
+
+// The core hands on what is one piece, or pieces of which none has both what is expected and what is new.
+template <class Queue>
+void NvmeChannel<Queue>::submit_fused(const Io& io, Slot& slot) noexcept {
+  const size_t half = io.block_count.value << this->block_shift();
+  if (io.data.size() == 1) {
+    auto* const bytes = static_cast<std::byte*>(io.data[0].iov_base);
+    slot.halves = {iovec{bytes, half}, iovec{bytes + half, half}};
+    slot.request.data = std::span(slot.halves).first(1);
+    slot.fused.data = std::span(slot.halves).last(1);
+  } else {
+    size_t expected = 0, bytes = 0;
+    while (bytes < half) bytes += io.data[expected++].iov_len;
+    slot.request.data = io.data.first(expected);
+    slot.fused.data = io.data.subspan(expected);
+  }
+  const uint64_t lba = io.lba.value;
+  const auto count = static_cast<uint32_t>(io.block_count.value);
+  slot.request.command = nvme::compare_command(nsid_, lba, count);
+  slot.fused.command =
+      nvme::write_command(nsid_, lba, count, io.flags.fua ? nvme::kForceUnitAccess : 0);
+  nvme::fuse(slot.request.command, slot.fused.command);
+  slot.left = 2;
+  queue_->submit(slot.request);
+  queue_->submit(slot.fused);
 }
 
 template <class Queue>
@@ -83,11 +116,16 @@ void NvmeChannel<Queue>::done(nvme::Request& request) noexcept {
   auto& slot = *static_cast<Slot*>(request.user);
   NvmeChannel& channel = *slot.channel;
   Io& io = *slot.io;
-  if (request.status != StatusCode::ok && request.status != StatusCode::miscompare) {
+  // That a fused write was not done is no news: its compare says why.
+  const bool not_done = &request == &slot.fused && request.status == StatusCode::canceled;
+  if (request.status != StatusCode::ok && request.status != StatusCode::miscompare && !not_done) {
     channel.device_.report_failure(request);
   }
+  if (--slot.left > 0) return;
+  StatusCode status = slot.request.status;
+  if (io.op == Op::compare_and_write && status == StatusCode::ok) status = slot.fused.status;
   slot.next = std::exchange(channel.free_, &slot);
-  channel.complete(io, request.status);
+  channel.complete(io, status);
 }
 
 template <class Queue>

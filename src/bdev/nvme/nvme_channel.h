@@ -1,10 +1,11 @@
 // NvmeChannel: a channel that is one NVMe queue pair, or several as one (nvme/multipath.h).
 //
-// Each native command takes one of a fixed pool of slots: the driver's Request, and room for the one range of a
-// discard, which the controller reads from memory. reap() polls the queue pair, kick() rings its doorbell.
+// Each native command takes one of a fixed pool of slots: the driver's Request, two of them for a compare_and_write, and
+// room for the one range of a discard, which the controller reads from memory. reap() polls the queue pair, kick() rings its doorbell.
 // Threads: one at a time.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -36,12 +37,16 @@ class NvmeChannel final : public NativeChannel<NvmeChannel<Queue>> {
  private:
   struct Slot {
     nvme::Request request;
-    iovec range{};  // where its discard's range lies
+    nvme::Request fused;            // a compare_and_write's write
+    std::array<iovec, 2> halves{};  // its data, where both are one piece
+    unsigned left = 0;              // Requests that have not completed
+    iovec range{};                  // where its discard's range lies
     Io* io = nullptr;
     NvmeChannel* channel = nullptr;
     Slot* next = nullptr;  // free
   };
 
+  void submit_fused(const Io& io, Slot& slot) noexcept;
   nvme::Command translate(const Io& io, Slot& slot) const noexcept;
   nvme::Command protect(nvme::Command command) const noexcept;
   static void done(nvme::Request& request) noexcept;

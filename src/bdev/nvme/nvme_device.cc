@@ -60,8 +60,9 @@ Result<nvme::NamespaceInfo> find_namespace(nvme::Controller& controller, const s
   return *found;
 }
 
-// What the namespace is through this one controller.
-Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceInfo& space) {
+// What the namespace is through this one controller, which may be the only one.
+Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceInfo& space,
+                            bool alone) {
   BASALT_TRY_ASSIGN(const bool write_cache, has_write_cache(controller));
   const uint16_t commands = controller.identity().optional_commands;
   DeviceInfo info;
@@ -84,6 +85,12 @@ Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceI
   // Protection information that the controller makes is nothing it compares with.
   if ((commands & nvme::kSupportsCompare) != 0 && !space.only_protection())
     info.native = info.native | OpSet{Op::compare};
+  // Two commands that must follow each other: not over several paths, nor where there is room for one.
+  if (info.native.has(Op::compare) && space.compare_and_write_blocks != 0 && alone &&
+      controller.options().queue_depth > 1) {
+    info.native = info.native | OpSet{Op::compare_and_write};
+    info.max_compare_and_write_blocks = space.compare_and_write_blocks;
+  }
   // Its time, an abort, and a reset that takes every attempt.
   info.completion_bound = std::chrono::minutes(3);
   if (traits.reconnects && controller.options().reconnect_timeout < kForGood) {
@@ -137,12 +144,13 @@ Result<std::unique_ptr<Device>> NvmeDevice::create(Context& context, std::string
                                                    std::optional<NvmePaths> paths) {
   BASALT_TRY_ASSIGN(const nvme::NamespaceInfo space,
                     find_namespace(leases[0].controller(), uri, nsid));
-  BASALT_TRY_ASSIGN(DeviceInfo info, describe(leases[0].controller(), space));
+  const bool alone = !paths && leases.size() == 1;
+  BASALT_TRY_ASSIGN(DeviceInfo info, describe(leases[0].controller(), space, alone));
   for (size_t i = 0; leases.size() > 1 && i < leases.size(); ++i) {
     nvme::Controller& controller = leases[i].controller();
     BASALT_TRY_ASSIGN(const nvme::NamespaceInfo other, find_namespace(controller, uri, nsid));
     BASALT_TRY(check_same(uri, space, other, controller.name()));
-    BASALT_TRY_ASSIGN(const DeviceInfo through, describe(controller, other));
+    BASALT_TRY_ASSIGN(const DeviceInfo through, describe(controller, other, alone));
     restrict_to(info, through);
   }
   if (paths) {

@@ -204,6 +204,8 @@ static_assert(offsetof(IdentifyNamespace, format) == 26 &&
               offsetof(IdentifyNamespace, nguid) == 104 &&
               offsetof(IdentifyNamespace, formats) == 128);
 
+// FUSES: Compare and Write.
+inline constexpr uint16_t kFusesCompareAndWrite = 1 << 0;
 // NSFEAT: the namespace has atomic write units of its own.
 inline constexpr uint8_t kNamespaceAtomicity = 1 << 1;
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "base/sync.h"
@@ -318,6 +319,31 @@ TEST_F(NvmeDeviceTest, AtomicWritesEndAtTheirBoundary) {
   options.namespaces[0].atomic_boundary_blocks = 16;
   open(options);
   EXPECT_EQ(device->info().atomic_write_blocks, 16u);
+}
+
+TEST_F(NvmeDeviceTest, ComparesAndWritesAtOnceWhereTheControllerDoes) {
+  ModelOptions options = namespace_of(512);
+  options.atomic_write_blocks = 8;
+  open(options);
+  EXPECT_TRUE(device->info().native.has(Op::compare_and_write));
+  EXPECT_EQ(device->info().max_compare_and_write_blocks, 8u);
+  TestMemory memory(2 * 4096);
+  memory.fill(3);
+  std::memset(memory.data(), 0, 4096);
+  EXPECT_EQ(run_io(Op::compare_and_write, 8, 8, memory.span()), StatusCode::ok);
+  EXPECT_EQ(run_io(Op::compare_and_write, 8, 8, memory.span()), StatusCode::miscompare);
+  EXPECT_EQ(run_io(Op::read, 8, 8, memory.span().first(4096)), StatusCode::ok);
+  EXPECT_TRUE(std::equal(memory.data(), memory.data() + 4096, memory.data() + 4096));
+  EXPECT_EQ(channel->stats().emulated, 0u);
+}
+
+TEST_F(NvmeDeviceTest, ElsewhereACompareAndWriteIsMadeOfTwo) {
+  ModelOptions options = namespace_of(512);
+  options.fused_compare_and_write = false;
+  open(options);
+  EXPECT_FALSE(device->info().native.has(Op::compare_and_write));
+  EXPECT_TRUE(device->info().supported.has(Op::compare_and_write));
+  EXPECT_EQ(device->info().max_compare_and_write_blocks, 0u);
 }
 
 TEST_F(NvmeDeviceTest, DiscardsReachTheController) {
