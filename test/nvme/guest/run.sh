@@ -152,10 +152,10 @@ store_loses_power() { # BLOCK-SIZE
   replay=$(dirname "$guestrun")/examples/writelog.py
   : >"$scratch/log"
   new_disk
-  tell_qemu '^synced' '{"execute": "quit"}' &
+  tell_qemu '^overwriting' '{"execute": "quit"}' &
   run_store load_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M:log=$scratch/writes,$format" || true
   wait
-  grep -q '^synced' "$scratch/log" || fail_with_log
+  grep -q '^overwriting' "$scratch/log" || fail_with_log
   count=$(python3 "$replay" list "$scratch/writes" | wc -l)
   mv "$scratch/writes" "$scratch/recorded"
   for seed in "${seeds[@]}"; do
@@ -172,11 +172,11 @@ store_unplugged() {
   local status=0
   : >"$scratch/log"
   new_disk
-  tell_qemu '^synced' "$unplug" &
+  tell_qemu '^overwriting' "$unplug" &
   run_store load_store --qmp "$scratch/qmp" --nvme "$scratch/disk+64M" || status=$?
   wait
   # 122 and more are guestrun's own: it ran out of time, say.
-  if [ "$status" = 0 ] || [ "$status" -ge 122 ] || ! grep -q '^synced' "$scratch/log"; then fail_with_log; fi
+  if [ "$status" = 0 ] || [ "$status" -ge 122 ] || ! grep -q '^overwriting' "$scratch/log"; then fail_with_log; fi
   grep -iE -m 1 'removed|is gone' "$scratch/log" || fail_with_log
   verify_store ''
 }
