@@ -328,6 +328,11 @@ unsigned QueuePair::resend_lost() noexcept {
     if (in_use_[slot] != nullptr) lost.push(take(slot));
   }
   unsigned count = 0;
+  // The second of two fused commands was still waiting when the first was sent: alone, it is not to be.
+  if (waiting_.first != nullptr && (waiting_.first->command.flags & kFusedSecond) != 0) {
+    ++count;
+    give_back(*waiting_.pop(), StatusCode::canceled);
+  }
   while (Request* request = lost.pop()) {
     if (is_repeatable(request->command) && !request->expired &&
         request->attempts < options_.max_attempts) {

@@ -89,7 +89,8 @@ Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceI
   if (info.native.has(Op::compare) && space.compare_and_write_blocks != 0 && alone &&
       controller.options().queue_depth > 1) {
     info.native = info.native | OpSet{Op::compare_and_write};
-    info.max_compare_and_write_blocks = space.compare_and_write_blocks;
+    info.max_compare_and_write_blocks =
+        std::min(space.compare_and_write_blocks, info.max_transfer_blocks);
   }
   // Its time, an abort, and a reset that takes every attempt.
   info.completion_bound = std::chrono::minutes(3);
