@@ -47,7 +47,7 @@ struct Core {
   blob::BlobStore& store;
   SharedTail* tail = nullptr;  // none: flush() writes to the device
   AsyncReads* reads = nullptr;
-  LogWriteback* logs = nullptr;  // none: during recovery, and where nothing is written
+  LogWriteback* logs = nullptr;  // none: where nothing is written, or nothing kept in memory
   PageCache& cache;
   IoBuffers buffers;
   bool read_only = false;

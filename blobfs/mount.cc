@@ -2,9 +2,9 @@
 //
 // Order of a mount: the store recovers its journal; the tail of the last opening, if it was of this boot and
 // did not end cleanly, is read; a tail of our own is made; the store is taken over; the kept transactions
-// and the kept bytes are replayed and made durable, and only then is the old tail removed. Killed at any
-// point, the next mount finds what it needs: before the store is taken over the old tail, after it ours,
-// which names the old one as its predecessor.
+// and the kept bytes are replayed, and only when they are durable, or in our own tail, is the old one
+// removed. Killed at any point, the next mount finds what it needs: before the store is taken over the old
+// tail, after it ours, which names the old one as its predecessor.
 #include "base/check.h"
 #include "base/planted.h"
 #include "base/try.h"
@@ -54,6 +54,7 @@ Result<std::unique_ptr<FileSystemImpl>> FileSystemImpl::mount(Context& context,
 }
 
 std::unique_ptr<Device> FileSystemImpl::give_up() {
+  if (tail_) tail_->leave();
   log_writeback_.reset();
   names_.reset();
   inodes_.reset();
@@ -83,12 +84,12 @@ Status FileSystemImpl::bring_up() {
   BASALT_TRY(names_->check_root());
   if (writer) {
     if (!planted("orphans_forgotten")) BASALT_TRY(store_->resume_orphans());
-    BASALT_TRY(replay_chunks());
-    BASALT_TRY(finish_recovery());
     if (core_->tail != nullptr) {
       log_writeback_ = std::make_unique<LogWriteback>(*core_);
       core_->logs = log_writeback_.get();
     }
+    BASALT_TRY(replay_chunks());
+    BASALT_TRY(finish_recovery());
   }
   mounted_.store(true);
   if (options_.scrub_bytes_per_second > 0) {
@@ -277,7 +278,7 @@ Status FileSystemImpl::finish_recovery() {
     TailImage::remove_abandoned(context_.shared_memory_dir(), identity.uuid, context_.boot_id());
     return {};
   }
-  // What was replayed is durable before the old tail goes.
+  // What was replayed is durable before the old tail goes, but for logs that are in ours now.
   if (!planted("tail_removed_early")) {
     BASALT_TRY(store_->flush());
     BASALT_TRY(store_->wait_durable(store_->last_ticket()));

@@ -32,6 +32,15 @@ SharedTail::Slot first_chunks(const TailLayout& layout) {
   return static_cast<SharedTail::Slot>(std::min(count, layout.chunk_count));
 }
 
+// Reserves the pages of [offset, +bytes); 0 or an errno. A signal ends the call early.
+int reserve_pages(int fd, uint64_t offset, uint64_t bytes) {
+  int code = 0;
+  do {
+    code = ::posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  } while (code == EINTR);
+  return code;
+}
+
 std::string to_hex(const TailId& id) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
@@ -139,7 +148,7 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     if (::fstat(fd, &made) != 0) return fail("fstat", errno);
   }
   const uint64_t first = layout.chunks_offset + first_chunks(layout) * kTailChunkBytes;
-  if (const int code = ::posix_fallocate(fd, 0, static_cast<off_t>(first)); code != 0) {
+  if (const int code = reserve_pages(fd, 0, first); code != 0) {
     return fail("posix_fallocate", code);
   }
   if (::ftruncate(fd, static_cast<off_t>(layout.file_bytes)) != 0) return fail("ftruncate", errno);
@@ -184,9 +193,10 @@ bool SharedTail::grow() {
   const uint64_t limit = chunk_limit_.load(std::memory_order_relaxed);
   const uint64_t more = std::min(kGrowth, limit - reserved_);
   const uint64_t offset = layout_.chunks_offset + reserved_ * kTailChunkBytes;
-  const int code = ::posix_fallocate(fd_, static_cast<off_t>(offset),
-                                     static_cast<off_t>(more * kTailChunkBytes));
+  const int code = reserve_pages(fd_, offset, more * kTailChunkBytes);
   if (code == 0) {
+    // Mapped at once, not by a page fault for each; where the kernel does not know this, by those.
+    ::madvise(map_ + offset, more * kTailChunkBytes, MADV_POPULATE_WRITE);
     reserved_ += static_cast<Slot>(more);
     return true;
   }

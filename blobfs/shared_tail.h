@@ -3,7 +3,8 @@
 // The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of transactions
 // (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is published here is
 // found by the next mount on the same boot (tail_replay.h). Pages are reserved before they are used, so no
-// store can fail: the first kFirstBytes at creation, more as chunks are wanted. Nothing is ever read back from the mapping: bookkeeping is the process's own.
+// store can fail: the first kFirstBytes at creation, more as chunks are wanted. Nothing is ever read back
+// from the mapping: bookkeeping is the process's own.
 //
 // Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for a few
 // instructions (keep() also copies the transaction). The bytes of a chunk belong to its holder.

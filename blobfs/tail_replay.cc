@@ -6,13 +6,13 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -191,6 +191,15 @@ Result<struct stat> open_dead_tail(const std::string& path, Descriptor& file) {
   return info;
 }
 
+// `bytes` zeros that cost no memory before they are written, in large pages where the kernel has some; null: no memory.
+std::shared_ptr<std::byte[]> map_zeros(size_t bytes) {
+  void* map = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (map == MAP_FAILED) return nullptr;
+  ::madvise(map, bytes, MADV_HUGEPAGE);
+  return {static_cast<std::byte*>(map), [bytes](std::byte* memory) { ::munmap(memory, bytes); }};
+}
+
 // Made by a mount that was killed before it wrote the header.
 bool has_no_header(const Descriptor& file) {
   std::array<std::byte, sizeof(TailHeader)> header{};
@@ -269,10 +278,8 @@ Result<TailImage> TailImage::load(const std::string& directory, const TailBindin
     return refuse(StatusCode::corruption, "a file of " + std::to_string(info.st_size) + " B");
   }
   const auto bytes = static_cast<size_t>(info.st_size);
-  // Zeros that cost no memory: of a tail that was never full, most stay untouched.
-  const std::shared_ptr<std::byte[]> content(
-      static_cast<std::byte*>(std::calloc(std::max<size_t>(bytes, 1), 1)),
-      [](std::byte* memory) { std::free(memory); });
+  // Of a tail that was never full, most stays untouched.
+  const std::shared_ptr<std::byte[]> content = map_zeros(std::max<size_t>(bytes, 1));
   if (content == nullptr) {
     return refuse(StatusCode::no_space, path + ": no memory for " + std::to_string(bytes) + " B");
   }

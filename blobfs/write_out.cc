@@ -35,6 +35,7 @@ Status add_piece(Core& core, OpenInode& inode, MutexLock& lock) {
   if (core.tail != nullptr) {
     if (try_shared()) return {};
     // All chunks are taken: give ours back by writing, and if others hold them, do without.
+    if (core.logs != nullptr) core.logs->make_room();
     inode.take_role(lock);
     const uint64_t target =
         std::min(inode.size.load(std::memory_order_relaxed), inode.written + kMaxPending);

@@ -87,21 +87,26 @@ void add_files(FileSystem& fs, const std::string& prefix, int64_t count) {
   }
 }
 
-// A child mounts the store, makes `changes` files and appends 16 MiB to a log without a sync.
-void change_and_kill(const Image& image, const std::string& prefix, int64_t changes) {
+// What a process does before it is killed: makes files, and appends to a log without a sync.
+struct Changes {
+  int64_t files;
+  int64_t log_mib;
+};
+
+void change_and_kill(const Image& image, const std::string& prefix, const Changes& changes) {
   make_and_kill([&](const auto& killed_here) {
     World world;
     const auto fs = must(FileSystem::mount(*world.context, world.open(image), {}));
-    add_files(*fs, prefix, changes);
+    add_files(*fs, prefix, changes.files);
     const auto log = must(fs->create("/log" + prefix.substr(1), FileKind::log, {}));
     const std::vector<std::byte> piece(1 << 20, std::byte{7});
-    for (int i = 0; i < 16; ++i) must(log->append(piece));
+    for (int64_t i = 0; i < changes.log_mib; ++i) must(log->append(piece));
     must(log->flush());
     killed_here();
   });
 }
 
-void time_mounts(benchmark::State& state, const Image& image, int64_t changes) {
+void time_mounts(benchmark::State& state, const Image& image, const Changes& changes) {
   int64_t round = 0;
   for (auto _ : state) {
     state.PauseTiming();
@@ -132,12 +137,13 @@ void mount_after_kill(benchmark::State& state) {
     add_files(*fs, "/f", state.range(0));
     killed_here();
   });
-  time_mounts(state, image, state.range(1));
+  time_mounts(state, image, {.files = state.range(1), .log_mib = state.range(2)});
 }
 BENCHMARK(mount_after_kill)
-    ->ArgNames({"files", "changes"})
-    ->Args({100000, 100})
-    ->Args({100000, 10000})
+    ->ArgNames({"files", "changes", "log_MiB"})
+    ->Args({100000, 100, 16})
+    ->Args({100000, 10000, 16})
+    ->Args({100000, 100, 100})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime()
     ->Iterations(7);
@@ -145,7 +151,7 @@ BENCHMARK(mount_after_kill)
 void mount_after_kill_by_size(benchmark::State& state) {
   const Image image(static_cast<uint64_t>(state.range(0)));
   format(image, 0);
-  time_mounts(state, image, 100);
+  time_mounts(state, image, {.files = 100, .log_mib = 16});
 }
 BENCHMARK(mount_after_kill_by_size)
     ->ArgName("GiB")
@@ -191,7 +197,7 @@ void mount_after_kill_with_extents(benchmark::State& state) {
     must(store->wait_durable(store->last_ticket()));
     killed_here();
   });
-  time_mounts(state, image, 100);
+  time_mounts(state, image, {.files = 100, .log_mib = 16});
 }
 BENCHMARK(mount_after_kill_with_extents)
     ->ArgName("extents")

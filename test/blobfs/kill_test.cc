@@ -265,23 +265,61 @@ TEST_F(KillTest, AnImageOfAnEarlierOpeningDoesNotTakeALaterTail) {
 }
 
 // A tail that was replayed is gone, so what it held is on the device, whatever comes next.
-TEST_F(KillTest, WhatWasReplayedIsDurable) {
-  for (const FileKind kind : {FileKind::log, FileKind::table}) {
-    make();
+TEST_F(KillTest, ATableThatWasReplayedIsDurable) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    const auto file = create("/f", FileKind::table);
+    ASSERT_OK(file->append(pattern(70000, 1)));
+    ASSERT_OK(file->flush());
+    die();
+  }));
+  ASSERT_TRUE(in_child([] {}));
+  change_boot();
+  disk_->power_cut();
+  mount();
+  EXPECT_EQ(read_file("/f"), pattern(70000, 1));
+  unmount();
+  expect_clean();
+}
+
+// From one opening's tail into the next one's: not to the device, however often the process dies.
+TEST_F(KillTest, ALogThatWasReplayedStaysInMemory) {
+  make();
+  ASSERT_TRUE(in_child([&] {
+    const auto file = create("/f", FileKind::log);
+    ASSERT_OK(file->append(pattern(5000, 1)));
+    ASSERT_OK(file->sync());
+    ASSERT_OK(file->append(pattern(9'000'000, 2)));
+    ASSERT_OK(file->flush());
+    ASSERT_OK(create("/gone", FileKind::log)->append(pattern(9'000'000, 3)));
+    die();
+  }));
+  std::vector<std::byte> all = pattern(5000, 1);
+  const std::vector<std::byte> rest = pattern(9'000'000, 2);
+  all.insert(all.end(), rest.begin(), rest.end());
+  for (int i = 0; i < 3; ++i) {
+    const MemoryDisk::Counters before = disk_->counters();
     ASSERT_TRUE(in_child([&] {
-      const auto file = create("/f", kind);
-      ASSERT_OK(file->append(pattern(70000, 1)));
-      ASSERT_OK(file->flush());
-      die();
+      EXPECT_EQ(read_file("/f"), all);
+      if (exists("/gone")) ASSERT_OK(fs_->remove("/gone"));
     }));
-    ASSERT_TRUE(in_child([] {}));
-    change_boot();
-    disk_->power_cut();
-    mount();
-    EXPECT_EQ(read_file("/f"), pattern(70000, 1));
-    unmount();
-    expect_clean();
+    EXPECT_LT((disk_->counters() - before).written_bytes, 1'000'000u);
+    EXPECT_EQ(tail_files().size(), 1u);
   }
+  // A sync makes it durable, as ever.
+  ASSERT_TRUE(in_child([&] {
+    const auto file = open("/f", OpenMode::read_write);
+    ASSERT_OK(file->append(pattern(1, 4)));
+    ASSERT_OK(file->sync());
+    die();
+  }));
+  all.push_back(pattern(1, 4)[0]);
+  change_boot();
+  disk_->power_cut();
+  mount();
+  EXPECT_EQ(read_file("/f"), all);
+  unmount();
+  expect_clean();
 }
 
 TEST_F(KillTest, TheIdOfADirectoryIsNotGivenAgain) {
