@@ -8,9 +8,10 @@
 namespace basalt::nvme {
 
 Result<DmaBuffer> DmaBuffer::create(PciFunction& function, size_t bytes) {
-  constexpr size_t kHugepage = size_t{2} << 20;
+  // Without an IOMMU only hugepages stay where they are.
+  const bool needs_hugepages = function.contiguous_dma_bytes() != 0;
   bytes = std::max(bytes, function.contiguous_dma_bytes());
-  const bool hugepages = bytes >= kHugepage;
+  const Hugepages hugepages = needs_hugepages ? Hugepages::required : Hugepages::preferred;
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> arena,
                     Arena::create({.name = "basalt-nvme", .bytes = bytes, .hugepages = hugepages}));
   BASALT_TRY_ASSIGN(const uint64_t iova, function.map_dma({arena->memory(), arena->fd(), 0}));

@@ -161,11 +161,13 @@ Result<BenchResult> run_bench(Context& context, Device& device, const BenchPlan&
     return error(StatusCode::too_large,
                  "threads x depth x block is more than 4 GiB of buffers; lower one of them");
   }
-  // Registered, so that devices use it as it is, and shareable with a controller in another process.
-  BASALT_TRY_ASSIGN(const std::unique_ptr<Arena> buffer,
-                    Arena::create({.name = "basalt-bench",
-                                   .bytes = bytes_per_thread * plan.threads,
-                                   .map = &context.memory()}));
+  // Registered, so that devices use it as it is, and shareable with a controller in another process; in
+  // hugepages where there are some, which a device without an IOMMU insists on.
+  BASALT_TRY_ASSIGN(
+      const std::unique_ptr<Arena> buffer,
+      Arena::create({.name = "basalt-bench",
+                     .bytes = std::max(bytes_per_thread * plan.threads, Arena::kHugepageBytes),
+                     .map = &context.memory()}));
   fill(buffer->memory(), plan.seed);
   std::vector<std::unique_ptr<Worker>> workers;
   for (unsigned i = 0; i < plan.threads; ++i) {

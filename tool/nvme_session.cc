@@ -39,9 +39,12 @@ Status NvmeSession::run_io(const nvme::Command& command, std::span<const std::by
   BASALT_TRY_ASSIGN(const auto queue, controller().open_queue_pair());
   const size_t bytes = std::max(sent.size(), received.size());
   // Memory that the controller reaches.
-  BASALT_TRY_ASSIGN(const auto arena, Arena::create({.bytes = std::max<size_t>(bytes, 4096),
-                                                     .hugepages = false,
-                                                     .map = &context->memory()}));
+  const bool needs_hugepages = controller().traits().needs_hugepages;
+  BASALT_TRY_ASSIGN(
+      const auto arena,
+      Arena::create({.bytes = std::max<size_t>(bytes, 4096),
+                     .hugepages = needs_hugepages ? Hugepages::required : Hugepages::no,
+                     .map = &context->memory()}));
   const std::span<std::byte> memory = arena->memory().first(bytes);
   if (!sent.empty()) std::memcpy(memory.data(), sent.data(), sent.size());
   iovec piece{memory.data(), bytes};

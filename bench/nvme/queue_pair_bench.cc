@@ -59,7 +59,7 @@ void benchmark_reads(benchmark::State& state) {
       {.namespaces = {{.block_count = kBlocks * 8, .backing = model::Backing::null}}});
   auto context = std::move(*Context::create());
   auto arena = std::move(*Arena::create(
-      {.bytes = size_t{depth} * 4096, .hugepages = false, .map = &context->memory()}));
+      {.bytes = size_t{depth} * 4096, .hugepages = Hugepages::no, .map = &context->memory()}));
   const model::ModelThread thread(model);
   std::unique_ptr<Socket> socket;
   Result<std::unique_ptr<PciFunction>> function;

@@ -38,6 +38,11 @@ Status read_words(const UniqueFd& fd, const std::string& path, uint64_t first,
 
 Result<uint64_t> PhysicalMemory::address_of(std::span<const std::byte> memory) const {
   const auto begin = reinterpret_cast<uintptr_t>(memory.data());
+  if (memory.empty() || begin % kPageBytes != 0 || memory.size() % kPageBytes != 0) {
+    return error(StatusCode::invalid_argument,
+                 "memory for a device without an IOMMU must be whole pages of 4096 B, not " +
+                     std::to_string(memory.size()) + " B at " + std::to_string(begin));
+  }
   BASALT_TRY_ASSIGN(const UniqueFd pagemap, open_file(paths_.pagemap));
   BASALT_TRY_ASSIGN(const UniqueFd kernel, open_file(paths_.flags));
   std::vector<uint64_t> frames(memory.size() / kPageBytes);

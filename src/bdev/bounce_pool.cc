@@ -8,7 +8,7 @@
 namespace basalt {
 
 Result<std::unique_ptr<BouncePool>> BouncePool::create(size_t bytes, size_t granule, MemoryMap* map,
-                                                       bool hugepages) {
+                                                       Hugepages hugepages) {
   bytes = std::max(bytes / granule, size_t{1}) * granule;
   BASALT_TRY_ASSIGN(std::unique_ptr<Arena> arena, Arena::create({.name = "basalt-bounce",
                                                                  .bytes = bytes + kZeroBytes,

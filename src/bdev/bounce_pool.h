@@ -22,9 +22,9 @@ class BouncePool {
   // At least the largest block size.
   static constexpr size_t kZeroBytes = size_t{64} << 10;
 
-  // `map`: where to register the memory, or null.
+  // `map`: where to register the memory, or null. Errors: no_space.
   static Result<std::unique_ptr<BouncePool>> create(size_t bytes, size_t granule, MemoryMap* map,
-                                                    bool hugepages = false);
+                                                    Hugepages hugepages = Hugepages::no);
 
   // Between `least` and `most` bytes in one piece, or nothing. Starts on a granule.
   std::span<std::byte> take(size_t least, size_t most) noexcept;

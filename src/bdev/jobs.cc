@@ -54,8 +54,9 @@ Status JobEngine::prepare() {
   const size_t granule =
       std::max<size_t>({kGranule, limits.memory_alignment, device_.info().block_size});
   MemoryMap* map = limits.needs_registered_memory ? &device_.context().memory() : nullptr;
-  BASALT_TRY_ASSIGN(bounce_, BouncePool::create(device_.context().bounce_bytes_per_channel(),
-                                                granule, map, limits.needs_hugepages));
+  BASALT_TRY_ASSIGN(
+      bounce_, BouncePool::create(device_.context().bounce_bytes_per_channel(), granule, map,
+                                  limits.needs_hugepages ? Hugepages::required : Hugepages::no));
   return {};
 }
 

@@ -20,7 +20,6 @@
 namespace basalt {
 namespace {
 
-constexpr size_t kHugepageBytes = size_t{2} << 20;
 // Buffers are handed out in steps of this, so that neighbours never share a cache line.
 constexpr size_t kStep = 64;
 
@@ -50,8 +49,11 @@ tl::expected<Mapping, int> map_memfd(const std::string& name, size_t bytes, unsi
 // Hugepages are reserved by mmap(), so a mapping that succeeds will not fault later for want of
 // them.
 tl::expected<Mapping, int> map_hugepages(const ArenaOptions& options) {
-  if (!options.hugepages || options.bytes < kHugepageBytes) return tl::unexpected(EINVAL);
-  return map_memfd(options.name, round_up(options.bytes, kHugepageBytes),
+  if (options.hugepages == Hugepages::no ||
+      (options.hugepages == Hugepages::preferred && options.bytes < Arena::kHugepageBytes)) {
+    return tl::unexpected(EINVAL);
+  }
+  return map_memfd(options.name, round_up(options.bytes, Arena::kHugepageBytes),
                    MFD_HUGETLB | MFD_HUGE_2MB);
 }
 
@@ -88,6 +90,12 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   size_t page_bytes = kHugepageBytes;
   auto mapping = map_hugepages(options);
+  if (!mapping && options.hugepages == Hugepages::required) {
+    return error(StatusCode::no_space,
+                 "arena " + options.name + ": cannot map " + std::to_string(options.bytes) +
+                     " B of hugepages: " + std::strerror(mapping.error()) +
+                     "; there must be enough free ones of 2 MiB (/proc/sys/vm/nr_hugepages)");
+  }
   if (!mapping) {
     page_bytes = page;
     mapping = map_memfd(options.name, round_up(options.bytes, page), 0);

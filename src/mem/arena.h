@@ -45,16 +45,25 @@ class Buffer {
   std::span<std::byte> bytes_;
 };
 
+enum class Hugepages {
+  no,
+  preferred,  // ordinary pages when there are none, or the arena is smaller than one
+  required,   // no_space when there are none; the arena is whole ones
+};
+
 struct ArenaOptions {
   std::string name = "basalt";  // shown in /proc/<pid>/maps
   size_t bytes = 0;             // rounded up to whole pages
-  bool hugepages = true;        // try them; ordinary pages when there are none
-  int numa_node = -1;           // prefer this node's memory; -1: the kernel's choice
-  MemoryMap* map = nullptr;     // register the arena here; null: nowhere
+  Hugepages hugepages = Hugepages::preferred;
+  int numa_node = -1;        // prefer this node's memory; -1: the kernel's choice
+  MemoryMap* map = nullptr;  // register the arena here; null: nowhere
 };
 
 class Arena {
  public:
+  static constexpr size_t kHugepageBytes = size_t{2} << 20;
+
+  // Errors: invalid_argument; no_space, also when hugepages are required and there are not enough.
   static Result<std::unique_ptr<Arena>> create(const ArenaOptions& options);
   ~Arena();
   Arena(const Arena&) = delete;

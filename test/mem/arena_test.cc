@@ -80,7 +80,7 @@ TEST(Arena, NeverOverlaps) {
 
 // Goal: the memory can be mapped elsewhere through its descriptor.
 TEST(Arena, IsShared) {
-  auto arena = Arena::create({.bytes = 8192, .hugepages = false});
+  auto arena = Arena::create({.bytes = 8192, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   std::strcpy(reinterpret_cast<char*>((*arena)->memory().data()), "hello");
   void* again = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, (*arena)->fd(), 0);
@@ -91,7 +91,7 @@ TEST(Arena, IsShared) {
 
 // Goal: hugepages and a node are used where they are, and their absence is no error.
 TEST(Arena, WorksWithoutHugepagesOrNode) {
-  auto arena = Arena::create({.bytes = (2 << 20) + 1, .hugepages = true, .numa_node = 0});
+  auto arena = Arena::create({.bytes = (2 << 20) + 1, .numa_node = 0});
   ASSERT_TRUE(arena) << arena.error().to_string();
   EXPECT_GE((*arena)->memory().size(), size_t{(2 << 20) + 1});
   EXPECT_EQ((*arena)->memory().size() % (*arena)->page_bytes(), 0u);

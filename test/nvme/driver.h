@@ -47,8 +47,10 @@ class Driver {
     auto made = Context::create(options);
     EXPECT_TRUE(made);
     context = std::move(*made);
-    auto arena_made = Arena::create(
-        {.name = "test", .bytes = size_t{4} << 20, .hugepages = false, .map = &context->memory()});
+    auto arena_made = Arena::create({.name = "test",
+                                     .bytes = size_t{4} << 20,
+                                     .hugepages = Hugepages::no,
+                                     .map = &context->memory()});
     EXPECT_TRUE(arena_made);
     arena = std::move(*arena_made);
     thread = std::make_unique<model::ModelThread>(model, std::chrono::microseconds(20));

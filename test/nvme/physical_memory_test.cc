@@ -73,8 +73,20 @@ TEST_F(PhysicalMemoryTest, OnlyOfMemoryThatStaysWhereItIs) {
   expect_refused(ask({}, huge), StatusCode::io_error, "pagemap");
 }
 
+TEST_F(PhysicalMemoryTest, OnlyOfWholePages) {
+  const PhysicalMemory physical({directory_ + "/pagemap", directory_ + "/flags"});
+  const auto expect = [&](uintptr_t begin, size_t bytes) {
+    expect_refused(physical.address_of({reinterpret_cast<const std::byte*>(begin), bytes}),
+                   StatusCode::invalid_argument, "whole pages");
+  };
+  expect(0x10000, 0);
+  expect(0x10000, 4095);
+  expect(0x10000, 4100);
+  expect(0x10010, 4096);
+}
+
 TEST_F(PhysicalMemoryTest, OrdinaryPagesOfThisProcessAreRefused) {
-  auto arena = Arena::create({.bytes = 65536, .hugepages = false});
+  auto arena = Arena::create({.bytes = 65536, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   std::fill((*arena)->memory().begin(), (*arena)->memory().end(), std::byte{1});
   const auto address = PhysicalMemory().address_of((*arena)->memory());

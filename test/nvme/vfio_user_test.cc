@@ -131,7 +131,7 @@ TEST_F(VfioUser, RefusesAShortDoorbellFile) {
 TEST_F(VfioUser, DmaMemoryIsShared) {
   serve();
   open();
-  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = false});
+  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   const std::span<std::byte> memory = (*arena)->memory();
   const auto iova = function_->map_dma({memory, (*arena)->fd(), 0});
@@ -160,7 +160,7 @@ TEST_F(VfioUser, DmaMemoryIsShared) {
 TEST_F(VfioUser, RefusesMemoryItCannotShare) {
   serve({.capabilities = R"({"max_msg_fds":1,"pgsizes":4096,"max_dma_maps":1})"});
   open();
-  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = false});
+  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   const std::span<std::byte> memory = (*arena)->memory();
   const int fd = (*arena)->fd();
@@ -287,7 +287,7 @@ TEST_F(VfioUser, ServerDies) {
     return deadly && command == Command::region_read ? Fate::hang_up : Fate::send;
   }});
   open();
-  auto arena = Arena::create({.bytes = 8192, .hugepages = false});
+  auto arena = Arena::create({.bytes = 8192, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   const auto iova = function_->map_dma({(*arena)->memory().first(4096), (*arena)->fd(), 0});
   ASSERT_TRUE(iova);
@@ -336,7 +336,7 @@ TEST_F(VfioUser, ServerHangs) {
 TEST_F(VfioUser, ClientGoes) {
   serve();
   open();
-  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = false});
+  auto arena = Arena::create({.bytes = 64 << 10, .hugepages = Hugepages::no});
   ASSERT_TRUE(arena);
   ASSERT_TRUE(function_->map_dma({(*arena)->memory(), (*arena)->fd(), 0}));
   const UniqueFd event(eventfd(0, 0));

@@ -13,9 +13,9 @@ namespace basalt {
 
 namespace {
 
-// Blocks that power loss does not tear when they are written at a multiple of their number.
-uint32_t atomic_blocks(const nvme::NamespaceInfo& space) {
-  uint32_t blocks = space.atomic_write_blocks;
+// Blocks that power loss does not tear when they are written at a multiple of their number, by one command.
+uint32_t atomic_blocks(const nvme::NamespaceInfo& space, uint32_t max_transfer_blocks) {
+  uint32_t blocks = std::min(space.atomic_write_blocks, max_transfer_blocks);
   if (space.atomic_boundary_blocks != 0) blocks = std::min(blocks, space.atomic_boundary_blocks);
   return std::bit_floor(std::max(blocks, 1u));
 }
@@ -69,9 +69,9 @@ Result<DeviceInfo> describe(nvme::Controller& controller, const nvme::NamespaceI
   info.block_size = space.block_bytes;
   info.block_count = BlockCount{space.block_count};
   info.volatile_write_cache = write_cache;
-  info.atomic_write_blocks = atomic_blocks(space);
   info.max_transfer_blocks =
       static_cast<uint32_t>(controller.max_transfer_bytes() / space.block_bytes);
+  info.atomic_write_blocks = atomic_blocks(space, info.max_transfer_blocks);
   const nvme::TransportTraits traits = controller.traits();
   info.max_iovecs = traits.max_pieces;
   info.memory_alignment = traits.registered_memory ? 4 : 1;
@@ -221,14 +221,12 @@ void NvmeDevice::report_failure(const nvme::Request& request) noexcept {
 
 template <class Queue>
 Result<std::unique_ptr<ChannelCore>> NvmeDevice::make_channel_on(std::unique_ptr<Queue> queue) {
-  constexpr size_t kHugepage = size_t{2} << 20;
-  const bool hugepages = leases_[0].controller().traits().needs_hugepages;
-  const size_t bytes = queue->depth() * kDiscardRangeBytes;
-  BASALT_TRY_ASSIGN(std::unique_ptr<Arena> ranges,
-                    Arena::create({.name = "basalt-nvme-ranges",
-                                   .bytes = hugepages ? std::max(bytes, kHugepage) : bytes,
-                                   .hugepages = hugepages,
-                                   .map = &context().memory()}));
+  BASALT_TRY_ASSIGN(
+      std::unique_ptr<Arena> ranges,
+      Arena::create({.name = "basalt-nvme-ranges",
+                     .bytes = queue->depth() * kDiscardRangeBytes,
+                     .hugepages = limits().needs_hugepages ? Hugepages::required : Hugepages::no,
+                     .map = &context().memory()}));
   return std::make_unique<NvmeChannel<Queue>>(*this, std::move(queue), std::move(ranges));
 }
 
