@@ -2,9 +2,9 @@
 #include "test/bdev/conformance.h"
 
 #include <algorithm>
-#include <cstring>
 #include <bit>
 #include <chrono>
+#include <cstring>
 #include <random>
 
 namespace basalt {

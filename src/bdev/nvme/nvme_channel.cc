@@ -123,7 +123,9 @@ void NvmeChannel<Queue>::done(nvme::Request& request) noexcept {
   }
   if (--slot.left > 0) return;
   StatusCode status = slot.request.status;
-  if (io.op == Op::compare_and_write && status == StatusCode::ok) status = slot.fused.status;
+  // Nor is that a compare was not done: its write says why.
+  const bool write_tells = status == StatusCode::ok || status == StatusCode::canceled;
+  if (io.op == Op::compare_and_write && write_tells) status = slot.fused.status;
   slot.next = std::exchange(channel.free_, &slot);
   channel.complete(io, status);
 }

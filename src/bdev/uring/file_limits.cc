@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
@@ -63,6 +64,14 @@ Status probe_alignment(const HostFile& file, bool direct, const std::string& nam
     limits.memory_alignment = *found;
   }
   if (!direct) limits.memory_alignment = 1;
+  if (!direct && limits.block_bytes > kLargestBlock) limits.block_bytes = kSmallestBlock;
+  for (const uint32_t bytes : {limits.block_bytes, limits.memory_alignment}) {
+    if (std::has_single_bit(bytes) && bytes <= kLargestBlock) continue;
+    return Status(StatusCode::unsupported,
+                  name + ": direct I/O wants multiples of " + std::to_string(bytes) +
+                      " B; supported are powers of two up to 65536; direct=0 goes through the "
+                      "kernel's page cache");
+  }
   return {};
 }
 

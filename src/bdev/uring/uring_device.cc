@@ -71,9 +71,9 @@ Result<Keys> read_keys(UriOptions& options, const Uri& uri, const DeviceOpenOpti
   return keys;
 }
 
-// The block size and what is atomic, as the file and the keys have it.
+// The block size and what is atomic, as the file and the keys have it; `largest_write`: by one command, in bytes.
 Status settle_blocks(const UriOptions& options, const Keys& keys, const FileLimits& limits,
-                     DeviceInfo& info) {
+                     uint64_t largest_write, DeviceInfo& info) {
   info.block_size = limits.block_bytes;
   if (keys.block_bytes) {
     if (*keys.block_bytes < limits.block_bytes) {
@@ -84,14 +84,15 @@ Status settle_blocks(const UriOptions& options, const Keys& keys, const FileLimi
     info.block_size = static_cast<uint32_t>(*keys.block_bytes);
   }
   if (keys.atomic_bytes) {
-    const uint64_t blocks = *keys.atomic_bytes / info.block_size;
-    if (!std::has_single_bit(blocks) || blocks * info.block_size != *keys.atomic_bytes ||
-        blocks > UINT32_MAX) {
+    const uint64_t bytes = *keys.atomic_bytes;
+    if (!std::has_single_bit(bytes) || bytes < info.block_size || bytes > largest_write) {
       return options
-          .complain("atomic", "must be a power of two and at least the block, " +
-                                  format_size(info.block_size))
+          .complain("atomic", "must be a power of two, from the block, " +
+                                  format_size(info.block_size) + ", to what is written at once, " +
+                                  format_size(largest_write))
           .value();
     }
+    const uint64_t blocks = bytes / info.block_size;
     info.atomic_write_blocks = static_cast<uint32_t>(blocks);
   }
   return {};
@@ -128,7 +129,8 @@ Result<std::unique_ptr<Device>> open_file_or_device(Context& context, const Uri&
 
   DeviceInfo info;
   info.uri = keys.request.name;
-  BASALT_TRY(settle_blocks(options, keys, limits, info));
+  const uint64_t largest_write = keys.direct ? limits.unsplit_bytes : kLargestTransferBytes;
+  BASALT_TRY(settle_blocks(options, keys, limits, largest_write, info));
   info.block_count = BlockCount{file.size_bytes() / info.block_size};
   if (info.block_count.value == 0) {
     return error(StatusCode::invalid_argument,
@@ -139,8 +141,7 @@ Result<std::unique_ptr<Device>> open_file_or_device(Context& context, const Uri&
   info.read_only = open_options.mode == OpenMode::read_only;
   info.volatile_write_cache = limits.volatile_write_cache;
   info.persistent = file.persistent();
-  info.max_transfer_blocks =
-      (keys.direct ? limits.unsplit_bytes : kLargestTransferBytes) / info.block_size;
+  info.max_transfer_blocks = static_cast<uint32_t>(largest_write / info.block_size);
   info.max_iovecs = kMostIovecs;
   info.memory_alignment = limits.memory_alignment;
   info.optimal_io_blocks = limits.optimal_bytes / info.block_size;
