@@ -36,8 +36,12 @@ trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$scratch"' EXIT  # so
 
 # tell_qemu WORDS COMMAND: one command of QEMU's monitor, once $scratch/log says WORDS.
 tell_qemu() {
-  for _ in $(seq 600); do
-    grep -q "$1" "$scratch/log" && break
+  local tries=600
+  until grep -q "$1" "$scratch/log"; do
+    if [ $((tries -= 1)) = 0 ]; then
+      echo "QEMU was not told $2: nobody said $1" >&2
+      return 1
+    fi
     sleep 0.2
   done
   python3 - "$scratch/qmp" "$2" <<'PYTHON'
@@ -49,8 +53,13 @@ lines.readline()
 for command in ({"execute": "qmp_capabilities"}, json.loads(sys.argv[2])):
     lines.write(json.dumps(command) + "\n")
     lines.flush()
-    while "return" not in json.loads(lines.readline()):
-        pass
+    while True:
+        line = lines.readline()
+        answer = json.loads(line) if line else {"error": "QEMU has gone"}
+        if "error" in answer:
+            sys.exit(f"QEMU refuses {command}: {answer['error']}")
+        if "return" in answer:
+            break
 PYTHON
 }
 unplug='{"execute": "device_del", "arguments": {"id": "nvme0"}}'
