@@ -112,5 +112,75 @@ TEST(TcpPdu, RefusesTermsNobodyCanKeep) {
   EXPECT_EQ(check_connection_response(response, request).code(), StatusCode::corruption);
 }
 
+// What a controller says of a host's header: "" when it is right, else the reason and the field's offset.
+std::string verdict(const PduHeader& h, const ConnectionTerms& terms,
+                    uint32_t capsule_data = 8192) {
+  const auto fault = check_header_from_host(h, terms, capsule_data);
+  if (!fault) return "";
+  EXPECT_FALSE(fault->what.empty());
+  return std::to_string(static_cast<int>(fault->reason)) + "@" + std::to_string(fault->information);
+}
+
+TEST(TcpPdu, TakesWhatAHostMaySend) {
+  EXPECT_EQ(verdict(header(PduType::connection_request, 0, 128, 0, 128), kPlain), "");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 0, 72), kPlain), "");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 72, 72 + 8192), kPlain), "");
+  EXPECT_EQ(verdict(header(PduType::command, kHeaderDigest, 72, 0, 76), kDigests), "");
+  EXPECT_EQ(verdict(header(PduType::command, kHeaderDigest | kDataDigest, 72, 76, 76 + 512 + 4),
+                    kDigests),
+            "");
+  EXPECT_EQ(verdict(header(PduType::host_data, kLastData, 24, 24, 24 + 4096), kPlain), "");
+  EXPECT_EQ(verdict(header(PduType::host_termination, 0, 24, 0, 24 + 128), kDigests), "");
+  EXPECT_EQ(data_bytes(header(PduType::command, 0, 72, 0, 72), kPlain), 0u);
+  EXPECT_EQ(data_bytes(header(PduType::command, kHeaderDigest, 72, 0, 76), kDigests), 0u);
+  EXPECT_EQ(data_bytes(header(PduType::command, kHeaderDigest | kDataDigest, 72, 80, 80 + 512 + 4),
+                       kDigests),
+            512u);
+  EXPECT_EQ(data_bytes(header(PduType::host_data, 0, 24, 24, 24 + 100), kPlain), 100u);
+  EXPECT_EQ(data_bytes(header(PduType::host_termination, 0, 24, 0, 24 + 72), kPlain), 72u);
+}
+
+TEST(TcpPdu, RefusesWhatNoHostSends) {
+  EXPECT_EQ(verdict(header(PduType::response, 0, 24, 0, 24), kPlain), "1@0");
+  EXPECT_EQ(verdict(header(static_cast<PduType>(0xff), 0, 24, 0, 24), kPlain), "1@0");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 71, 0, 72), kPlain), "1@2");
+  EXPECT_EQ(verdict(header(PduType::command, kSuccess, 72, 0, 72), kPlain), "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, kLastData, 72, 0, 72), kPlain), "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, kHeaderDigest, 72, 0, 76), kPlain), "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 0, 72), kDigests), "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, kHeaderDigest | kDataDigest, 72, 0, 76), kDigests),
+            "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, kHeaderDigest, 72, 76, 76 + 512 + 4), kDigests),
+            "1@1");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 71, 72 + 512), kPlain), "1@3");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 74, 74 + 512), kPlain), "1@3");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 72, 71), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 76, 76), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 72, 72 + 8193), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::command, 0, 72, 72, 0xffff'ffff), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::host_data, 0, 24, 24, 24), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::host_data, 0, 24, 24, 24 + 4097), kPlain), "5@0");
+  EXPECT_EQ(verdict(header(PduType::connection_request, 0, 128, 0, 129), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::host_termination, 0, 24, 0, 24 + 129), kPlain), "1@4");
+  EXPECT_EQ(verdict(header(PduType::host_termination, 0, 24, 0, 23), kPlain), "1@4");
+}
+
+TEST(TcpPdu, ChecksWhatAHostAsksFor) {
+  ConnectionRequest request{};
+  request.header = header(PduType::connection_request, 0, 128, 0, 128);
+  request.digests = kUseHeaderDigest | kUseDataDigest;
+  request.data_alignment = 31;
+  EXPECT_FALSE(check_connection_request(request));
+  request.data_alignment = 32;
+  EXPECT_EQ(check_connection_request(request)->information, 10u);
+  request.data_alignment = 0;
+  request.digests = 4;
+  EXPECT_EQ(check_connection_request(request)->information, 11u);
+  request.digests = 0;
+  request.format_version = 1;
+  EXPECT_EQ(check_connection_request(request)->reason, TerminationReason::unsupported_parameter);
+  EXPECT_EQ(check_connection_request(request)->information, 8u);
+}
+
 }  // namespace
 }  // namespace basalt::nvme::tcp

@@ -27,7 +27,8 @@ inline constexpr uint32_t kFeatureSaveable = 1 << 0, kFeaturePerNamespace = 1 <<
 
 // Feature::async_event_config: which events are to be reported.
 inline constexpr uint32_t kReportHealth = 0xff, kReportNamespaces = 1 << 8,
-                          kReportFirmware = 1 << 9, kReportAsymmetricAccess = 1 << 11;
+                          kReportFirmware = 1 << 9, kReportAsymmetricAccess = 1 << 11,
+                          kReportDiscovery = uint32_t{1} << 31;
 
 enum class AsyncEventType : uint8_t {
   error = 0,
@@ -44,7 +45,7 @@ inline constexpr uint8_t kInvalidDoorbellRegister = 0, kInvalidDoorbellValue = 1
 inline constexpr uint8_t kReliabilityEvent = 0, kTemperatureEvent = 1, kSpareEvent = 2;
 // AsyncEventType::notice.
 inline constexpr uint8_t kNamespacesChanged = 0, kFirmwareStarting = 1,
-                         kAsymmetricAccessChanged = 3;
+                         kAsymmetricAccessChanged = 3, kDiscoveryChanged = 0xf0;
 
 // Word 0 of an asynchronous event request's completion.
 struct AsyncEvent {

@@ -29,9 +29,11 @@ inline constexpr CompletionStatus kInvalidOpcode{0, 0x01}, kInvalidField{0, 0x02
     kLbaOutOfRange{0, 0x80}, kCapacityExceeded{0, 0x81}, kInvalidQueueId{1, 0x01},
     kInvalidQueueSize{1, 0x02}, kCompletionQueueInvalid{1, 0x00}, kAbortLimitExceeded{1, 0x03},
     kAsyncEventLimitExceeded{1, 0x05}, kInvalidInterruptVector{1, 0x08}, kInvalidLogPage{1, 0x09},
-    kFeatureNotChangeable{1, 0x0e}, kWriteFault{2, 0x80}, kUnrecoveredReadError{2, 0x81},
-    kCompareFailure{2, 0x85}, kAccessPersistentLoss{3, 0x01}, kAccessInaccessible{3, 0x02},
-    kAccessTransition{3, 0x03};
+    kFeatureNotSaveable{1, 0x0d}, kFeatureNotChangeable{1, 0x0e}, kWriteFault{2, 0x80},
+    kUnrecoveredReadError{2, 0x81}, kCompareFailure{2, 0x85}, kFailedFusedCommand{0, 0x09},
+    kMissingFusedCommand{0, 0x0a}, kDataLengthInvalid{0, 0x0f}, kSglTypeInvalid{0, 0x11},
+    kWriteProtected{0, 0x20}, kCopyTooLong{1, 0x83}, kDataDigestError{0, 0x22},
+    kAccessPersistentLoss{3, 0x01}, kAccessInaccessible{3, 0x02}, kAccessTransition{3, 0x03};
 
 // "LBA out of range"; "unknown status" for codes no table has.
 std::string_view status_name(CompletionStatus status);

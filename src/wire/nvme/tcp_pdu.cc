@@ -1,6 +1,8 @@
 // See tcp_pdu.h.
 #include "wire/nvme/tcp_pdu.h"
 
+#include <cstddef>
+
 namespace basalt::nvme::tcp {
 
 namespace {
@@ -25,9 +27,39 @@ bool shape_of(PduType type, Shape& shape) {
   }
 }
 
+std::string of_pdu(const PduHeader& header, const std::string& what) {
+  return std::string(pdu_name(static_cast<PduType>(header.type))) + ": " + what;
+}
+
 Status wrong(const PduHeader& header, const std::string& what) {
-  return {StatusCode::corruption,
-          std::string(pdu_name(static_cast<PduType>(header.type))) + ": " + what};
+  return {StatusCode::corruption, of_pdu(header, what)};
+}
+
+// And a host.
+bool shape_of_host(PduType type, Shape& shape) {
+  switch (type) {
+    case PduType::connection_request: shape = {sizeof(ConnectionRequest), 0, false}; return true;
+    case PduType::host_termination: shape = {sizeof(TerminationPdu), 0, true}; return true;
+    case PduType::command:
+      shape = {sizeof(CommandPdu), kHeaderDigest | kDataDigest, true};
+      return true;
+    case PduType::host_data:
+      shape = {sizeof(DataPdu), kHeaderDigest | kDataDigest | kLastData, true};
+      return true;
+    default: return false;
+  }
+}
+
+PduFault bad_field(size_t offset, const std::string& what) {
+  return {TerminationReason::invalid_header_field, static_cast<uint32_t>(offset), what};
+}
+
+// How long a PDU may be that has no data to be checked by its own limits.
+std::optional<PduFault> check_length(const PduHeader& header, size_t least, size_t most) {
+  if (header.bytes >= least && header.bytes <= most) return {};
+  return bad_field(offsetof(PduHeader, bytes),
+                   of_pdu(header, "a length of " + std::to_string(header.bytes) + " B, not " +
+                                      std::to_string(least)));
 }
 
 }  // namespace
@@ -116,6 +148,85 @@ Status check_header_from_controller(const PduHeader& header, const ConnectionTer
   return {};
 }
 
+std::optional<PduFault> check_header_from_host(const PduHeader& header,
+                                               const ConnectionTerms& terms,
+                                               uint32_t capsule_data) {
+  const auto type = static_cast<PduType>(header.type);
+  Shape shape;
+  if (!shape_of_host(type, shape)) {
+    return bad_field(offsetof(PduHeader, type),
+                     "a PDU of type " + std::to_string(header.type) + ", which no host sends");
+  }
+  if (header.header_bytes != shape.header_bytes) {
+    return bad_field(offsetof(PduHeader, header_bytes),
+                     of_pdu(header, "a header of " + std::to_string(header.header_bytes) +
+                                        " B, not " + std::to_string(shape.header_bytes)));
+  }
+  const auto bad_flags = [&](const std::string& what) {
+    return bad_field(offsetof(PduHeader, flags), of_pdu(header, what));
+  };
+  if ((header.flags & ~shape.flags) != 0) {
+    return bad_flags("reserved flags are set: " + std::to_string(header.flags));
+  }
+  if (type == PduType::connection_request) {
+    return check_length(header, sizeof(ConnectionRequest), sizeof(ConnectionRequest));
+  }
+  if (type == PduType::host_termination) {
+    return check_length(header, sizeof(TerminationPdu),
+                        sizeof(TerminationPdu) + kMaxTerminationData);
+  }
+  if (((header.flags & kHeaderDigest) != 0) != terms.header_digest) {
+    return bad_flags(terms.header_digest ? "without the header digest agreed on"
+                                         : "with a header digest not agreed on");
+  }
+  const size_t before_data = header.header_bytes + (terms.header_digest ? kDigestBytes : 0);
+  if (type == PduType::command && header.bytes == before_data) {
+    if ((header.flags & kDataDigest) != 0) return bad_flags("a data digest, but no data");
+    return {};
+  }
+  if (((header.flags & kDataDigest) != 0) != terms.data_digest) {
+    return bad_flags(terms.data_digest ? "without the data digest agreed on"
+                                       : "with a data digest not agreed on");
+  }
+  if (header.data_offset < before_data || header.data_offset % 4 != 0) {
+    return bad_field(offsetof(PduHeader, data_offset),
+                     of_pdu(header, "its data begins at " + std::to_string(header.data_offset) +
+                                        "; its header ends at " + std::to_string(before_data)));
+  }
+  const size_t around_data = header.data_offset + (terms.data_digest ? kDigestBytes : 0);
+  const size_t limit = type == PduType::command ? capsule_data : terms.max_host_data;
+  if (header.bytes <= around_data) return check_length(header, around_data + 1, SIZE_MAX);
+  if (header.bytes - around_data <= limit) return {};
+  const std::string too_much =
+      of_pdu(header, std::to_string(header.bytes - around_data) + " B of data; at most " +
+                         std::to_string(limit) + " were agreed on");
+  if (type == PduType::command) return bad_field(offsetof(PduHeader, bytes), too_much);
+  return PduFault{TerminationReason::data_limit_exceeded, 0, too_much};
+}
+
+std::optional<PduFault> check_connection_request(const ConnectionRequest& request) {
+  const auto unsupported = [&](size_t offset, const std::string& what) {
+    return PduFault{TerminationReason::unsupported_parameter, static_cast<uint32_t>(offset),
+                    of_pdu(request.header, what)};
+  };
+  if (request.format_version != kFormatVersion) {
+    return unsupported(offsetof(ConnectionRequest, format_version),
+                       "PDU format version " + std::to_string(request.format_version) + ", not 0");
+  }
+  if (request.data_alignment > 31) {
+    return bad_field(
+        offsetof(ConnectionRequest, data_alignment),
+        of_pdu(request.header,
+               "data alignment " + std::to_string(request.data_alignment) + "; 31 is the most"));
+  }
+  if ((request.digests & ~(kUseHeaderDigest | kUseDataDigest)) != 0) {
+    return bad_field(
+        offsetof(ConnectionRequest, digests),
+        of_pdu(request.header, "reserved bits in the digests: " + std::to_string(request.digests)));
+  }
+  return {};
+}
+
 Status check_connection_response(const ConnectionResponse& response,
                                  const ConnectionRequest& request) {
   if (response.format_version != kFormatVersion) {
@@ -139,8 +250,14 @@ Status check_connection_response(const ConnectionResponse& response,
 
 uint32_t data_bytes(const PduHeader& header, const ConnectionTerms& terms) {
   const auto type = static_cast<PduType>(header.type);
-  if (type == PduType::controller_termination) return header.bytes - header.header_bytes;
-  if (type != PduType::controller_data) return 0;
+  if (type == PduType::controller_termination || type == PduType::host_termination) {
+    return header.bytes - header.header_bytes;
+  }
+  if (type != PduType::controller_data && type != PduType::host_data && type != PduType::command) {
+    return 0;
+  }
+  // A capsule without data has no digest of it either.
+  if (header.bytes == header.header_bytes + (terms.header_digest ? kDigestBytes : 0)) return 0;
   return static_cast<uint32_t>(header.bytes - header.data_offset -
                                (terms.data_digest ? kDigestBytes : 0));
 }

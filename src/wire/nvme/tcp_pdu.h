@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -125,6 +126,20 @@ struct PduLayout {
   uint32_t bytes = 0;        // in all
 };
 PduLayout lay_out(size_t header_bytes, size_t data_bytes, const ConnectionTerms& terms);
+
+// What a termination tells its receiver of a PDU that broke the protocol, and what is logged of it.
+struct PduFault {
+  TerminationReason reason = TerminationReason::invalid_header_field;
+  uint32_t information =
+      0;  // invalid_header_field, unsupported_parameter: the field's offset in the PDU
+  std::string what;
+};
+
+// Of a PDU a controller received: its header is `header`, the first eight bytes. `capsule_data`: bytes a command may
+// carry. Nothing: it is right.
+std::optional<PduFault> check_header_from_host(const PduHeader& header,
+                                               const ConnectionTerms& terms, uint32_t capsule_data);
+std::optional<PduFault> check_connection_request(const ConnectionRequest& request);
 
 // Of a PDU a host received: its header is `header`, the first eight bytes. Errors: corruption, naming the field.
 Status check_header_from_controller(const PduHeader& header, const ConnectionTerms& terms);
