@@ -21,6 +21,13 @@ class KeptLog final : public LogSink {
     const MutexLock lock(mutex_);
     return text_;
   }
+  // How often `part` occurs in it.
+  size_t count(std::string_view part) const {
+    const std::string all = text();
+    size_t times = 0;
+    for (size_t at = all.find(part); at != std::string::npos; at = all.find(part, at + 1)) ++times;
+    return times;
+  }
 
  private:
   mutable Mutex mutex_;

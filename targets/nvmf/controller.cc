@@ -1,0 +1,260 @@
+// See controller.h. Its log pages and features are in admin_data.cc, what it says of itself in identify.cc.
+#include "targets/nvmf/controller.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "targets/nvmf/queue.h"
+#include "targets/nvmf/target.h"
+#include "wire/nvme/log_page.h"
+#include "wire/nvme/registers.h"
+
+namespace basalt::nvmf {
+
+using nvme::AdminOpcode;
+using nvme::Command;
+using nvme::CompletionStatus;
+using nvme::Register;
+
+namespace {
+
+constexpr uint32_t kReady = 1, kShutdownComplete = 2u << 2;
+// Command set NVM; queues contiguous (as fabrics asks); ready within 500 ms.
+constexpr uint64_t kCapabilities =
+    (Controller::kMaxQueueEntries - 1) | uint64_t{1} << 16 | uint64_t{1} << 24 | uint64_t{1} << 37;
+// The controller is checked so many times within its keep-alive's time.
+constexpr unsigned kChecks = 2;
+
+}  // namespace
+
+Controller::Controller(Target& target, Reactor& reactor, std::shared_ptr<Subsystem> subsystem,
+                       HostIdentity host, Duration keep_alive)
+    : target_(target),
+      reactor_(reactor),
+      subsystem_(std::move(subsystem)),
+      host_(std::move(host)),
+      keep_alive_(keep_alive) {
+  keep_alive_timer_.expired = [this] { check_alive(); };
+}
+
+Controller::~Controller() = default;
+
+void Controller::start(uint16_t id, Queue& admin_queue) {
+  id_ = id;
+  admin_queue_ = &admin_queue;
+  {
+    const MutexLock lock(mutex_);
+    queues_[0] = &admin_queue;
+  }
+  set_keep_alive(keep_alive_);
+  target_.log(LogLevel::info, "controller " + std::to_string(id_) + " of " + subsystem_->nqn() +
+                                  ": host " + host_.nqn + " from " + admin_queue.peer());
+}
+
+void Controller::stop(Queue& admin_queue) {
+  if (admin_queue_ != &admin_queue) return;
+  ready_.store(false);
+  reactor_.cancel(keep_alive_timer_);
+  for (Request* request : std::exchange(event_requests_, {})) {
+    admin_queue.finish(*request, nvme::kAbortSubmissionQueueDeleted);
+  }
+  admin_queue_ = nullptr;
+  end("its admin queue's connection has ended");
+  subsystem_->detach(*this);
+}
+
+CompletionStatus Controller::attach(Queue& queue, uint16_t queue_id) {
+  if (queue_id > target_.options().max_io_queues) return nvme::kInvalidQueueId;
+  const MutexLock lock(mutex_);
+  return queues_.try_emplace(queue_id, &queue).second ? CompletionStatus{} : nvme::kInvalidQueueId;
+}
+
+void Controller::detach(Queue& queue) {
+  const MutexLock lock(mutex_);
+  for (auto at = queues_.begin(); at != queues_.end(); ++at) {
+    if (at->second == &queue) {
+      queues_.erase(at);
+      return;
+    }
+  }
+}
+
+void Controller::end(const std::string& why) {
+  if (ended_.exchange(true)) return;
+  ready_.store(false);
+  target_.log(LogLevel::info, "controller " + std::to_string(id_) + " of " + subsystem_->nqn() +
+                                  " (host " + host_.nqn + ") ends: " + why);
+  const MutexLock lock(mutex_);
+  for (const auto& [queue_id, queue] : queues_) {
+    // By the time of the call the queue may have gone; while it is here, its thread is the one that is called.
+    queue->group().reactor().post([self = shared_from_this(), queue_id = queue_id, queue = queue] {
+      {
+        const MutexLock inner(self->mutex_);
+        const auto found = self->queues_.find(queue_id);
+        if (found == self->queues_.end() || found->second != queue) return;
+      }
+      queue->transport().hang_up("its controller has ended");
+    });
+  }
+}
+
+// ---- Properties
+
+void Controller::get_property(Queue& queue, Request& request) {
+  const bool wide = (request.command.cdw10 & 7) == 1;
+  uint64_t value = 0;
+  switch (static_cast<Register>(uint32_t{request.command.cdw11})) {
+    case Register::capabilities: value = kCapabilities; break;
+    case Register::version: value = kVersion; break;
+    case Register::configuration: value = configuration_; break;
+    case Register::status: value = status_; break;
+    default: return queue.finish(request, nvme::kInvalidField);
+  }
+  const bool is_wide = request.command.cdw11 == static_cast<uint32_t>(Register::capabilities);
+  if (wide != is_wide) return queue.finish(request, nvme::kInvalidField);
+  request.completion.result = static_cast<uint32_t>(value);
+  request.completion.result_high = static_cast<uint32_t>(value >> 32);
+  queue.finish(request, {});
+}
+
+void Controller::set_property(Queue& queue, Request& request) {
+  if (request.command.cdw11 != static_cast<uint32_t>(Register::configuration) ||
+      (request.command.cdw10 & 7) != 0) {
+    return queue.finish(request, nvme::kInvalidField);
+  }
+  set_configuration(request.command.cdw12);
+  queue.finish(request, {});
+}
+
+void Controller::set_configuration(uint32_t value) {
+  const bool enable = (value & nvme::kEnable) != 0;
+  const bool was_enabled = (configuration_ & nvme::kEnable) != 0;
+  configuration_ = value;
+  if (enable && !was_enabled) {
+    status_ = kReady;
+    ready_.store(true, std::memory_order_release);
+  }
+  if ((value & nvme::kShutdownMask) != 0) status_ |= kShutdownComplete;
+  if (enable || !was_enabled) return;
+  // A reset: what the host had is gone, its I/O queues too.
+  ready_.store(false);
+  status_ &= ~kReady;
+  features_.clear();
+  async_events_enabled_ = 0;
+  events_.clear();
+  masked_.clear();
+  const MutexLock lock(mutex_);
+  for (const auto& [queue_id, io_queue] : queues_) {
+    if (queue_id == 0) continue;
+    io_queue->group().reactor().post(
+        [self = shared_from_this(), queue_id = queue_id, queue = io_queue] {
+          {
+            const MutexLock inner(self->mutex_);
+            const auto found = self->queues_.find(queue_id);
+            if (found == self->queues_.end() || found->second != queue) return;
+          }
+          queue->transport().hang_up("the host resets the controller");
+        });
+  }
+}
+
+// ---- Admin commands
+
+void Controller::execute_admin(Queue& queue, Request& request) {
+  switch (static_cast<AdminOpcode>(request.command.opcode)) {
+    case AdminOpcode::identify: return queue.finish(request, identify(request));
+    case AdminOpcode::get_log_page: return queue.finish(request, get_log_page(request));
+    case AdminOpcode::get_features: return queue.finish(request, get_feature(request));
+    case AdminOpcode::set_features: return queue.finish(request, set_feature(request));
+    case AdminOpcode::keep_alive:
+      return queue.finish(request, keep_alive_ > Duration::zero() || subsystem_->is_discovery()
+                                       ? CompletionStatus{}
+                                       : nvme::kInvalidOpcode);
+    case AdminOpcode::abort: {
+      const uint32_t word = request.command.cdw10;
+      const bool done =
+          abort(queue, static_cast<uint16_t>(word), static_cast<uint16_t>(word >> 16));
+      request.completion.result = done ? 0 : nvme::kNotAborted;
+      return queue.finish(request, {});
+    }
+    case AdminOpcode::async_event_request:
+      if (event_requests_.size() == kMaxAsyncEvents) {
+        return queue.finish(request, nvme::kAsyncEventLimitExceeded);
+      }
+      event_requests_.push_back(&request);
+      return tell_events();
+    default: return queue.finish(request, nvme::kInvalidOpcode);
+  }
+}
+
+// What is at a device cannot be taken back, and is not long.
+bool Controller::abort(Queue& queue, uint16_t queue_id, uint16_t cid) {
+  if (queue_id != 0) return false;
+  const auto found = std::find_if(event_requests_.begin(), event_requests_.end(),
+                                  [&](const Request* known) { return known->command.cid == cid; });
+  if (found == event_requests_.end()) return false;
+  Request& waiting = **found;
+  event_requests_.erase(found);
+  queue.finish(waiting, nvme::kAbortRequested);
+  return true;
+}
+
+// ---- Events
+
+void Controller::raise(nvme::AsyncEvent event, uint32_t enabled_by) {
+  if ((async_events_enabled_ & enabled_by) == 0) return;
+  const auto page = static_cast<nvme::LogPage>(event.log_page);
+  // One of a kind until the host has read what it is about.
+  if (masked_.count(page) != 0) return;
+  masked_.insert(page);
+  events_.push_back(event);
+  tell_events();
+}
+
+void Controller::tell_events() {
+  while (admin_queue_ != nullptr && !events_.empty() && !event_requests_.empty()) {
+    Request& request = *event_requests_.front();
+    event_requests_.erase(event_requests_.begin());
+    request.completion.result = events_.front().word();
+    events_.pop_front();
+    admin_queue_->finish(request, {});
+  }
+}
+
+void Controller::namespaces_changed(uint32_t nsid) {
+  reactor_.post([self = shared_from_this(), nsid] {
+    self->changed_namespaces_.insert(nsid);
+    self->raise({nvme::AsyncEventType::notice, nvme::kNamespacesChanged,
+                 static_cast<uint8_t>(nvme::LogPage::changed_namespaces)},
+                nvme::kReportNamespaces);
+  });
+}
+
+void Controller::discovery_changed() {
+  reactor_.post([self = shared_from_this()] {
+    self->raise({nvme::AsyncEventType::notice, nvme::kDiscoveryChanged,
+                 static_cast<uint8_t>(nvme::LogPage::discovery)},
+                nvme::kReportDiscovery);
+  });
+}
+
+// ---- Keep-alive
+
+void Controller::set_keep_alive(Duration time) {
+  keep_alive_ = time;
+  silent_checks_ = 0;
+  reactor_.cancel(keep_alive_timer_);
+  if (time > Duration::zero()) reactor_.set(keep_alive_timer_, time / kChecks);
+}
+
+void Controller::check_alive() {
+  silent_checks_ = alive_.exchange(false) ? 0 : silent_checks_ + 1;
+  if (silent_checks_ >= kChecks) {
+    status_ |= 2;  // fatal, should anybody still ask
+    return end("the host's keep-alive time of " + std::to_string(keep_alive_.count() / 1'000'000) +
+               " ms is over");
+  }
+  reactor_.set(keep_alive_timer_, keep_alive_ / kChecks);
+}
+
+}  // namespace basalt::nvmf

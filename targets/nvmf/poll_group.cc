@@ -1,0 +1,100 @@
+// See poll_group.h.
+#include "targets/nvmf/poll_group.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "targets/nvmf/queue.h"
+
+namespace basalt::nvmf {
+
+PollGroup::PollGroup(Context& context, Reactor& reactor, size_t buffer_bytes)
+    : context_(context), reactor_(reactor), buffers_(context, buffer_bytes) {
+  reactor_.add(*this);
+}
+
+PollGroup::~PollGroup() {
+  reactor_.remove(*this);
+  BASALT_CHECK(queues_.empty(), "connections end before their reactor's group goes");
+}
+
+unsigned PollGroup::poll() noexcept {
+  unsigned work = 0;
+  for (const auto& channel : channels_) work += channel->poll();
+  if (std::exchange(has_buffers_again_, false)) {
+    for (Transport* transport : std::exchange(starved_, {})) transport->retry();
+  }
+  flushing_.swap(to_flush_);
+  for (Transport* transport : flushing_) {
+    if (transport != nullptr) transport->flush();
+  }
+  work += static_cast<unsigned>(flushing_.size());
+  flushing_.clear();
+  return work;
+}
+
+bool PollGroup::arm() noexcept {
+  bool armed = to_flush_.empty();
+  for (const auto& channel : channels_) armed = channel->arm() && armed;
+  return armed;
+}
+
+void PollGroup::give_buffer(std::span<std::byte> buffer) noexcept {
+  buffers_.give(buffer);
+  has_buffers_again_ = !starved_.empty();
+}
+
+void PollGroup::forget(Transport& transport) {
+  for (std::vector<Transport*>* list : {&to_flush_, &starved_}) {
+    list->erase(std::remove(list->begin(), list->end(), &transport), list->end());
+  }
+  std::replace(flushing_.begin(), flushing_.end(), &transport, static_cast<Transport*>(nullptr));
+}
+
+DeviceChannel* PollGroup::channel(const std::shared_ptr<Device>& device) {
+  for (const auto& known : channels_) {
+    if (&known->device() == device.get()) return known.get();
+  }
+  auto opened = DeviceChannel::open(reactor_, device);
+  if (!opened) {
+    context_.log().log(LogLevel::error, "nvmf",
+                       device->info().uri + ": open a channel on " + reactor_.name() + ": " +
+                           opened.error().to_string());
+    return nullptr;
+  }
+  channels_.push_back(std::move(*opened));
+  return channels_.back().get();
+}
+
+void PollGroup::remove(Queue& queue) {
+  const auto found = std::find(queues_.begin(), queues_.end(), &queue);
+  BASALT_CHECK(found != queues_.end(), "a queue of this group");
+  queues_.erase(found);
+  drop_unused_channels();
+}
+
+void PollGroup::refresh(const Subsystem& subsystem) {
+  for (Queue* queue : queues_) queue->refresh(subsystem);
+  drop_unused_channels();
+}
+
+bool PollGroup::is_needed(const DeviceChannel& channel) const {
+  return std::any_of(queues_.begin(), queues_.end(),
+                     [&](const Queue* queue) { return queue->uses(channel); });
+}
+
+bool PollGroup::lets_go_of(const Device& device) {
+  drop_unused_channels();
+  return std::none_of(channels_.begin(), channels_.end(), [&](const auto& channel) {
+    return &channel->device() == &device && !is_needed(*channel);
+  });
+}
+
+void PollGroup::drop_unused_channels() {
+  const auto is_unused = [&](const std::unique_ptr<DeviceChannel>& channel) {
+    return channel->outstanding() == 0 && !is_needed(*channel);
+  };
+  channels_.erase(std::remove_if(channels_.begin(), channels_.end(), is_unused), channels_.end());
+}
+
+}  // namespace basalt::nvmf

@@ -1,0 +1,90 @@
+// Queue: one submission and completion queue of a controller, on whatever transport.
+//
+// A transport makes one for each connection and hands it the commands that arrive. The first is Connect, which makes it
+// the admin queue of a new controller or an I/O queue of one there is; from then on admin commands go to the controller,
+// and I/O commands to the devices of the subsystem's namespaces.
+//
+// Threads: its poll group's reactor's.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "targets/nvmf/controller.h"
+#include "targets/nvmf/namespace.h"
+#include "targets/nvmf/poll_group.h"
+#include "targets/nvmf/request.h"
+
+namespace basalt::nvmf {
+
+class Target;
+
+class Queue {
+ public:
+  // `listener`: "address:port" the connection came in by; `peer`: for messages.
+  Queue(Target& target, PollGroup& group, Transport& transport, std::string listener,
+        std::string peer);
+  // All requests have completed.
+  ~Queue();
+  Queue(const Queue&) = delete;
+
+  // Takes the request until Transport::complete() is called for it, which may be at once.
+  void execute(Request& request) noexcept;
+  // One that makes no sense as it arrived.
+  void refuse(Request& request, nvme::CompletionStatus status) noexcept;
+  // What needs no device, or no longer: `status` is the answer.
+  void finish(Request& request, nvme::CompletionStatus status) noexcept;
+  // The connection has ended: what waits for an event, or for its other half, is let go, and the controller left. Requests
+  // at devices still complete.
+  void close() noexcept;
+
+  bool connected() const { return controller_ != nullptr; }
+  uint16_t id() const { return id_; }
+  // How many requests there may be at a time.
+  uint32_t entries() const { return entries_; }
+  // Whether the answer to a read may be implied by its data: the host does not need to be told of the queue's head.
+  bool flow_control_disabled() const { return flow_control_disabled_; }
+  // How many bytes of data a command's capsule may carry.
+  uint32_t capsule_data() const;
+  // The longest data of a command.
+  static uint32_t max_data() { return BufferPool::kLargeBytes; }
+  // Data that a command must have memory for although none travels.
+  static uint32_t scratch_bytes(const nvme::Command& command, uint16_t queue_id);
+
+  PollGroup& group() { return group_; }
+  Target& target() { return target_; }
+  Transport& transport() { return transport_; }
+  const std::string& listener() const { return listener_; }
+  const std::string& peer() const { return peer_; }
+  void refresh(const Subsystem& subsystem);
+  bool uses(const DeviceChannel& channel) const;
+
+ private:
+  void begin(Request& request) noexcept;
+  void execute_fabrics(Request& request) noexcept;
+  nvme::CompletionStatus connect(Request& request);
+  nvme::CompletionStatus connect_refused(Request& request, uint32_t offset, bool in_data);
+  void execute_io(Request& request) noexcept;
+  void execute_fused(Request& request) noexcept;
+  void submit(Request& request, const Namespace& space) noexcept;
+  static void io_done(Io& io) noexcept;
+  void io_completed(Request& request) noexcept;
+
+  Target& target_;
+  PollGroup& group_;
+  Transport& transport_;
+  const std::string listener_, peer_;
+  uint16_t id_ = 0;
+  uint32_t entries_ = 32;  // until Connect says
+  uint32_t head_ = 0;      // of the submission queue, for the host's flow control
+  bool flow_control_disabled_ = false;
+  bool closed_ = false;
+  std::shared_ptr<Controller> controller_;
+  std::shared_ptr<const NamespaceTable> namespaces_;
+  std::vector<DeviceChannel*> channels_;  // as in namespaces_
+  Request* fused_first_ = nullptr;        // waits for its other half
+};
+
+}  // namespace basalt::nvmf

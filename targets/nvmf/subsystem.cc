@@ -1,0 +1,203 @@
+// See subsystem.h.
+#include "targets/nvmf/subsystem.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/try.h"
+#include "wire/nvme/fabrics.h"
+
+namespace basalt::nvmf {
+
+namespace {
+
+bool is_printable(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+}  // namespace
+
+Status check_nqn(std::string_view nqn) {
+  const auto wrong = [&](const char* what) {
+    return Status(
+        StatusCode::invalid_argument,
+        "\"" + std::string(nqn) + "\": " + what +
+            "; expected nqn.YYYY-MM.REVERSE.DOMAIN:NAME, as nqn.2024-01.com.example:disk");
+  };
+  if (nqn.size() > nvme::kMaxNqnBytes) return wrong("a qualified name has at most 223 bytes");
+  if (!is_printable(nqn)) return wrong("a qualified name has no control characters");
+  const auto digit = [&](size_t at) {
+    return std::isdigit(static_cast<unsigned char>(nqn[at])) != 0;
+  };
+  if (nqn.size() < 13 || !nqn.starts_with("nqn.") || !digit(4) || !digit(5) || !digit(6) ||
+      !digit(7) || nqn[8] != '-' || !digit(9) || !digit(10) || nqn[11] != '.') {
+    return wrong("not a qualified name");
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Subsystem>> Subsystem::create(SubsystemOptions options) {
+  BASALT_TRY(check_nqn(options.nqn));
+  const auto wrong = [&](const std::string& what) {
+    return error(StatusCode::invalid_argument, "subsystem " + options.nqn + ": " + what);
+  };
+  if (options.serial.size() > 20 || !is_printable(options.serial)) {
+    return wrong("a serial number has at most 20 printable characters");
+  }
+  if (options.model.empty() || options.model.size() > 40 || !is_printable(options.model)) {
+    return wrong("a model number has 1 to 40 printable characters");
+  }
+  if (options.max_namespaces == 0 || options.max_namespaces > 1024) {
+    return wrong("max_namespaces is 1 … 1024");
+  }
+  if (options.min_controller_id == 0 || options.min_controller_id > options.max_controller_id ||
+      options.max_controller_id > 0xffef) {
+    return wrong("controller ids are 1 … 65519, the least first");
+  }
+  return std::make_shared<Subsystem>(std::move(options));
+}
+
+bool Subsystem::is_discovery() const { return options_.nqn == nvme::kDiscoveryNqn; }
+
+bool Subsystem::allows(std::string_view host_nqn) const {
+  const MutexLock lock(mutex_);
+  return any_host_ || hosts_.count(std::string(host_nqn)) != 0;
+}
+
+void Subsystem::allow_any_host(bool allow) {
+  const MutexLock lock(mutex_);
+  any_host_ = allow;
+}
+
+bool Subsystem::any_host_allowed() const {
+  const MutexLock lock(mutex_);
+  return any_host_;
+}
+
+Status Subsystem::add_host(const std::string& host_nqn) {
+  BASALT_TRY(check_nqn(host_nqn));
+  const MutexLock lock(mutex_);
+  if (hosts_.insert(host_nqn).second) return {};
+  return {StatusCode::already_exists, nqn() + ": host " + host_nqn + " is allowed already"};
+}
+
+Status Subsystem::remove_host(const std::string& host_nqn) {
+  const MutexLock lock(mutex_);
+  if (hosts_.erase(host_nqn) != 0) return {};
+  return {StatusCode::not_found, nqn() + ": host " + host_nqn + " is not in its list"};
+}
+
+std::vector<std::string> Subsystem::hosts() const {
+  const MutexLock lock(mutex_);
+  return {hosts_.begin(), hosts_.end()};
+}
+
+Status Subsystem::add_listener(const std::string& address) {
+  const MutexLock lock(mutex_);
+  if (listeners_.insert(address).second) return {};
+  return {StatusCode::already_exists, nqn() + ": listens on " + address + " already"};
+}
+
+Status Subsystem::remove_listener(const std::string& address) {
+  const MutexLock lock(mutex_);
+  if (listeners_.erase(address) != 0) return {};
+  return {StatusCode::not_found, nqn() + ": does not listen on " + address};
+}
+
+bool Subsystem::listens_on(const std::string& address) const {
+  const MutexLock lock(mutex_);
+  return listeners_.count(address) != 0;
+}
+
+std::vector<std::string> Subsystem::listeners() const {
+  const MutexLock lock(mutex_);
+  return {listeners_.begin(), listeners_.end()};
+}
+
+std::shared_ptr<const NamespaceTable> Subsystem::namespaces() const {
+  const MutexLock lock(mutex_);
+  return namespaces_;
+}
+
+Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random) {
+  const MutexLock lock(mutex_);
+  auto table = std::make_shared<NamespaceTable>(*namespaces_);
+  if (space.nsid == 0) {
+    const auto free = std::find(table->begin(), table->end(), nullptr);
+    space.nsid = static_cast<uint32_t>(free - table->begin()) + 1;
+  }
+  const uint32_t nsid = space.nsid;
+  if (nsid > options_.max_namespaces) {
+    return error(StatusCode::too_large, nqn() + ": namespace " + std::to_string(nsid) +
+                                            " is beyond its limit of " +
+                                            std::to_string(options_.max_namespaces) +
+                                            " (max_namespaces, when it is created)");
+  }
+  if (find_namespace(*table, nsid) != nullptr) {
+    return error(StatusCode::already_exists,
+                 nqn() + ": there is a namespace " + std::to_string(nsid) + " already");
+  }
+  if (space.ids == NamespaceIds{}) space.ids = make_namespace_ids(nqn(), space, random);
+  table->resize(std::max<size_t>(table->size(), nsid));
+  (*table)[nsid - 1] = std::make_shared<const Namespace>(std::move(space));
+  namespaces_ = std::move(table);
+  return nsid;
+}
+
+Result<std::shared_ptr<const Namespace>> Subsystem::remove_namespace(uint32_t nsid) {
+  const MutexLock lock(mutex_);
+  if (find_namespace(*namespaces_, nsid) == nullptr) {
+    return error(StatusCode::not_found, nqn() + ": there is no namespace " + std::to_string(nsid));
+  }
+  auto table = std::make_shared<NamespaceTable>(*namespaces_);
+  std::shared_ptr<const Namespace> removed = std::move((*table)[nsid - 1]);
+  (*table)[nsid - 1] = nullptr;
+  namespaces_ = std::move(table);
+  return removed;
+}
+
+Result<uint16_t> Subsystem::attach(const std::shared_ptr<Controller>& controller) {
+  const MutexLock lock(mutex_);
+  // The next in turn, so that a number is not given again soon after its controller has gone.
+  const uint32_t count = options_.max_controller_id - options_.min_controller_id + 1u;
+  for (uint32_t tries = 0; tries < count; ++tries) {
+    const uint16_t id = next_controller_id_;
+    next_controller_id_ = id == options_.max_controller_id ? options_.min_controller_id
+                                                           : static_cast<uint16_t>(id + 1);
+    const bool taken = std::any_of(controllers_.begin(), controllers_.end(),
+                                   [&](const auto& known) { return known.first == id; });
+    if (taken) continue;
+    controllers_.emplace_back(id, controller);
+    return id;
+  }
+  return error(StatusCode::no_space,
+               nqn() + ": all its " + std::to_string(count) + " controllers are taken");
+}
+
+void Subsystem::detach(const Controller& controller) {
+  std::shared_ptr<Controller> last;  // released after the lock
+  const MutexLock lock(mutex_);
+  const auto found = std::find_if(controllers_.begin(), controllers_.end(), [&](const auto& known) {
+    return known.second.get() == &controller;
+  });
+  if (found == controllers_.end()) return;
+  last = std::move(found->second);
+  controllers_.erase(found);
+}
+
+std::shared_ptr<Controller> Subsystem::find_controller(uint16_t id) const {
+  const MutexLock lock(mutex_);
+  for (const auto& [known, controller] : controllers_) {
+    if (known == id) return controller;
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Controller>> Subsystem::controllers() const {
+  const MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Controller>> all;
+  for (const auto& known : controllers_) all.push_back(known.second);
+  return all;
+}
+
+}  // namespace basalt::nvmf

@@ -1,0 +1,86 @@
+// Subsystem: a named set of namespaces, who may see it, and where it is reached.
+//
+// NVM Express base specification 2.0, §3.1: a host that connects gets a controller of its own, which lives until the host
+// leaves. The discovery subsystem has no namespaces; its controllers tell where the others are.
+//
+// Threads: any. `mutex_` is held for moments only; nothing else is called under it.
+#pragma once
+
+#include <basalt/context.h>
+#include <basalt/status.h>
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/sync.h"
+#include "targets/nvmf/namespace.h"
+
+namespace basalt::nvmf {
+
+class Controller;
+
+struct SubsystemOptions {
+  std::string nqn;
+  std::string serial = "00000000000000000000";  // at most 20 printable characters
+  std::string model = "Basalt Controller";      // at most 40
+  bool allow_any_host = false;
+  uint32_t max_namespaces = 32;
+  uint16_t min_controller_id = 1, max_controller_id = 0xffef;
+};
+
+// "nqn.yyyy-mm.reverse.domain[:name]", or "nqn.2014-08.org.nvmexpress:uuid:…". Errors: invalid_argument.
+Status check_nqn(std::string_view nqn);
+
+class Subsystem {
+ public:
+  // Errors: invalid_argument.
+  static Result<std::shared_ptr<Subsystem>> create(SubsystemOptions options);
+  explicit Subsystem(SubsystemOptions options) : options_(std::move(options)) {}
+
+  const SubsystemOptions& options() const { return options_; }
+  const std::string& nqn() const { return options_.nqn; }
+  bool is_discovery() const;
+
+  bool allows(std::string_view host_nqn) const;
+  void allow_any_host(bool allow);
+  bool any_host_allowed() const;
+  // already_exists; not_found.
+  Status add_host(const std::string& host_nqn);
+  Status remove_host(const std::string& host_nqn);
+  std::vector<std::string> hosts() const;
+
+  // "address:port" of a listener that leads here.
+  Status add_listener(const std::string& address);
+  Status remove_listener(const std::string& address);
+  bool listens_on(const std::string& address) const;
+  std::vector<std::string> listeners() const;
+
+  std::shared_ptr<const NamespaceTable> namespaces() const;
+  // nsid 0: the lowest that is free. Ids that are all zero: made up (namespace.h). Answers the number it got. Errors:
+  // already_exists, too_large.
+  Result<uint32_t> add_namespace(Namespace space, RandomSource& random);
+  // Answers what it was. Errors: not_found.
+  Result<std::shared_ptr<const Namespace>> remove_namespace(uint32_t nsid);
+
+  // Gives the controller a number. Errors: no_space.
+  Result<uint16_t> attach(const std::shared_ptr<Controller>& controller);
+  void detach(const Controller& controller);
+  std::shared_ptr<Controller> find_controller(uint16_t id) const;
+  std::vector<std::shared_ptr<Controller>> controllers() const;
+
+ private:
+  const SubsystemOptions options_;
+  mutable Mutex mutex_;
+  bool any_host_ = options_.allow_any_host;
+  std::set<std::string> hosts_, listeners_;
+  std::shared_ptr<const NamespaceTable> namespaces_ = std::make_shared<NamespaceTable>();
+  std::vector<std::pair<uint16_t, std::shared_ptr<Controller>>> controllers_;
+  uint16_t next_controller_id_ = options_.min_controller_id;
+};
+
+}  // namespace basalt::nvmf

@@ -1,0 +1,292 @@
+// See target.h.
+#include "targets/nvmf/target.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/try.h"
+#include "targets/nvmf/tcp/connection.h"
+#include "wire/nvme/fabrics.h"
+
+namespace basalt::nvmf {
+
+namespace {
+
+// A call on a device ends within its own time; this is for messages when one does not.
+constexpr Duration kLookAgain = std::chrono::milliseconds(1);
+
+}  // namespace
+
+struct Target::Home {
+  explicit Home(Reactor& reactor_in) : reactor(reactor_in) {}
+  Reactor& reactor;
+  // The reactor's.
+  std::unique_ptr<PollGroup> group;
+  std::vector<std::unique_ptr<TcpConnection>> connections;
+  std::atomic<size_t> count{0};
+};
+
+Target::Target(Context& context, std::vector<Reactor*> reactors, const TargetOptions& options)
+    : context_(context), options_(options) {
+  BASALT_CHECK(!reactors.empty(), "a target lives on reactors");
+  for (Reactor* reactor : reactors) {
+    Home& home = *homes_.emplace_back(std::make_unique<Home>(*reactor));
+    reactor->run([&] {
+      home.group =
+          std::make_unique<PollGroup>(context_, home.reactor, options_.buffer_bytes_per_reactor);
+    });
+  }
+  SubsystemOptions discovery;
+  discovery.nqn = nvme::kDiscoveryNqn;
+  discovery.allow_any_host = true;
+  subsystems_[discovery.nqn] = std::make_shared<Subsystem>(discovery);
+}
+
+Target::~Target() {
+  {
+    std::map<std::string, std::shared_ptr<TcpListener>> closed;  // outside of the lock
+    const MutexLock lock(mutex_);
+    closed.swap(listeners_);
+  }
+  for (const auto& home : homes_) {
+    home->reactor.run([&] {
+      for (const auto& connection : home->connections) connection->hang_up("the target ends");
+    });
+  }
+  for (const auto& home : homes_) {
+    while (home->count.load() > 0) sleep_for(kLookAgain);
+    home->reactor.run([&] { home->group.reset(); });
+  }
+}
+
+void Target::log(LogLevel level, std::string_view line) { context_.log().log(level, "nvmf", line); }
+
+// ---- Subsystems
+
+Result<std::shared_ptr<Subsystem>> Target::get(const std::string& nqn) const {
+  std::shared_ptr<Subsystem> found = find_subsystem(nqn);
+  if (found == nullptr) return error(StatusCode::not_found, "no subsystem " + nqn);
+  return found;
+}
+
+std::shared_ptr<Subsystem> Target::find_subsystem(const std::string& nqn) const {
+  const MutexLock lock(mutex_);
+  const auto found = subsystems_.find(nqn);
+  return found == subsystems_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<Subsystem>> Target::subsystems() const {
+  const MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Subsystem>> all;
+  for (const auto& [nqn, subsystem] : subsystems_) all.push_back(subsystem);
+  return all;
+}
+
+Status Target::create_subsystem(const SubsystemOptions& options) {
+  BASALT_TRY_ASSIGN(std::shared_ptr<Subsystem> subsystem, Subsystem::create(options));
+  const MutexLock change(changing_);
+  const MutexLock lock(mutex_);
+  if (subsystems_.try_emplace(options.nqn, std::move(subsystem)).second) return {};
+  return {StatusCode::already_exists, "there is a subsystem " + options.nqn + " already"};
+}
+
+Status Target::delete_subsystem(const std::string& nqn) {
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  if (subsystem->is_discovery()) {
+    return {StatusCode::invalid_argument, "the discovery subsystem stays"};
+  }
+  for (const std::string& address : subsystem->listeners()) {
+    const size_t colon = address.rfind(':');
+    std::string host = address.substr(0, colon);
+    if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+    BASALT_TRY(remove_listener(nqn, {host, address.substr(colon + 1)}));
+  }
+  const auto table = subsystem->namespaces();
+  for (const auto& space : *table) {
+    if (space != nullptr) BASALT_TRY(remove_namespace(nqn, space->nsid));
+  }
+  {
+    const MutexLock change(changing_);
+    const MutexLock lock(mutex_);
+    subsystems_.erase(nqn);
+  }
+  end_controllers(*subsystem, nullptr, "its subsystem is deleted");
+  return {};
+}
+
+void Target::end_controllers(const Subsystem& subsystem, const std::string* host_nqn,
+                             const char* why) {
+  for (const auto& controller : subsystem.controllers()) {
+    if (host_nqn == nullptr || controller->host().nqn == *host_nqn) controller->end(why);
+  }
+}
+
+// ---- Namespaces
+
+void Target::refresh(const Subsystem& subsystem) {
+  for (const auto& home : homes_) {
+    home->reactor.run([&] { home->group->refresh(subsystem); });
+  }
+}
+
+Result<uint32_t> Target::add_namespace(const std::string& nqn, std::shared_ptr<Device> device,
+                                       const NamespaceOptions& options) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  if (subsystem->is_discovery()) {
+    return error(StatusCode::invalid_argument, "the discovery subsystem has no namespaces");
+  }
+  Namespace space;
+  space.nsid = options.nsid;
+  space.ids = options.ids;
+  const ClaimMode mode = device->info().read_only ? ClaimMode::read_only : ClaimMode::shared_writer;
+  BASALT_TRY_ASSIGN(space.claim, device->claim(mode, "NVMe-oF subsystem " + nqn));
+  space.device = std::move(device);
+  BASALT_TRY_ASSIGN(const uint32_t nsid,
+                    subsystem->add_namespace(std::move(space), context_.random()));
+  refresh(*subsystem);
+  for (const auto& controller : subsystem->controllers()) controller->namespaces_changed(nsid);
+  return nsid;
+}
+
+Status Target::remove_namespace(const std::string& nqn, uint32_t nsid) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY_ASSIGN(const auto removed, subsystem->remove_namespace(nsid));
+  refresh(*subsystem);
+  for (const auto& controller : subsystem->controllers()) controller->namespaces_changed(nsid);
+  for (const auto& home : homes_) {
+    bool gone = false;
+    while (!gone) {
+      home->reactor.run([&] { gone = home->group->lets_go_of(*removed->device); });
+      if (!gone) sleep_for(kLookAgain);
+    }
+  }
+  return {};
+}
+
+// ---- Hosts
+
+Status Target::allow_any_host(const std::string& nqn, bool allow) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  subsystem->allow_any_host(allow);
+  discovery_changed();
+  return {};
+}
+
+Status Target::add_host(const std::string& nqn, const std::string& host_nqn) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY(subsystem->add_host(host_nqn));
+  discovery_changed();
+  return {};
+}
+
+Status Target::remove_host(const std::string& nqn, const std::string& host_nqn) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY(subsystem->remove_host(host_nqn));
+  if (!subsystem->any_host_allowed()) {
+    end_controllers(*subsystem, &host_nqn, "its host is not allowed any more");
+  }
+  discovery_changed();
+  return {};
+}
+
+void Target::discovery_changed() {
+  discovery_generation_.fetch_add(1);
+  const auto discovery = find_subsystem(std::string(nvme::kDiscoveryNqn));
+  for (const auto& controller : discovery->controllers()) controller->discovery_changed();
+}
+
+// ---- Listeners and connections
+
+Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenAddress& address) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  std::shared_ptr<TcpListener> listener;
+  {
+    const MutexLock lock(mutex_);
+    if (const auto known = listeners_.find(address.to_string()); known != listeners_.end()) {
+      listener = known->second;
+    }
+  }
+  if (listener == nullptr) {
+    // Known by the address it got, which the listener does not know yet when it is made.
+    const auto name = std::make_shared<std::string>();
+    BASALT_TRY_ASSIGN(listener, TcpListener::open(homes_[0]->reactor, address,
+                                                  [this, name](UniqueFd fd, std::string peer) {
+                                                    serve(std::move(fd), *name, std::move(peer));
+                                                  }));
+    homes_[0]->reactor.run([&] { *name = listener->address().to_string(); });
+    const MutexLock lock(mutex_);
+    listeners_[*name] = listener;
+  }
+  BASALT_TRY(subsystem->add_listener(listener->address().to_string()));
+  discovery_changed();
+  return listener->address();
+}
+
+Status Target::remove_listener(const std::string& nqn, const ListenAddress& address) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  const std::string name = address.to_string();
+  BASALT_TRY(subsystem->remove_listener(name));
+  discovery_changed();
+  const auto all = subsystems();
+  const bool needed = std::any_of(all.begin(), all.end(),
+                                  [&](const auto& other) { return other->listens_on(name); });
+  if (needed) return {};
+  std::shared_ptr<TcpListener> closed;  // outside of the lock
+  const MutexLock lock(mutex_);
+  if (const auto found = listeners_.find(name); found != listeners_.end()) {
+    closed = std::move(found->second);
+    listeners_.erase(found);
+  }
+  return {};
+}
+
+std::vector<ListenAddress> Target::listeners_of(const Subsystem& subsystem) const {
+  const MutexLock lock(mutex_);
+  std::vector<ListenAddress> addresses;
+  for (const auto& [name, listener] : listeners_) {
+    if (subsystem.is_discovery() || subsystem.listens_on(name)) {
+      addresses.push_back(listener->address());
+    }
+  }
+  return addresses;
+}
+
+bool Target::leads_to(const std::string& listener, const Subsystem& subsystem) const {
+  return subsystem.is_discovery() || subsystem.listens_on(listener);
+}
+
+void Target::serve(UniqueFd fd, const std::string& listener, std::string peer) {
+  Home& home = *homes_[next_home_.fetch_add(1) % homes_.size()];
+  home.count.fetch_add(1);
+  const auto shared = std::make_shared<UniqueFd>(std::move(fd));
+  home.reactor.post([this, &home, shared, listener, peer = std::move(peer)] {
+    auto connection = std::make_unique<TcpConnection>(
+        *this, *home.group, std::move(*shared), listener, peer, [&home](TcpConnection& ended) {
+          const auto found = std::find_if(home.connections.begin(), home.connections.end(),
+                                          [&](const auto& known) { return known.get() == &ended; });
+          std::swap(*found, home.connections.back());
+          home.connections.pop_back();
+          home.count.fetch_sub(1);
+        });
+    TcpConnection& started = *home.connections.emplace_back(std::move(connection));
+    if (const Status status = started.start(); !status.ok()) {
+      log(LogLevel::error, peer + ": " + status.to_string());
+      started.hang_up("it cannot be watched");
+    }
+  });
+}
+
+size_t Target::connection_count() const {
+  size_t count = 0;
+  for (const auto& home : homes_) count += home->count.load();
+  return count;
+}
+
+}  // namespace basalt::nvmf

@@ -1,0 +1,117 @@
+// Target: exports devices as NVMe namespaces to hosts over fabrics.
+//
+// NVM Express base specification 2.0 (fabrics), TCP transport specification 1.0. What is exported is told by the calls
+// below, which SPDK's users know by their RPCs' names; connections are spread over the reactors in turn, and each stays
+// on its own.
+//
+//   nvmf::Target target(context, {reactor}, {});
+//   target.create_subsystem({.nqn = "nqn.2024-01.com.example:disk", .allow_any_host = true});
+//   target.add_namespace("nqn.2024-01.com.example:disk", device);
+//   target.add_listener("nqn.2024-01.com.example:disk", {"127.0.0.1", "4420"});
+//
+// Threads: any but the reactors'. Configuration changes are made one after the other.
+#pragma once
+
+#include <basalt/context.h>
+#include <basalt/device.h>
+#include <basalt/status.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/sync.h"
+#include "reactor/reactor.h"
+#include "targets/nvmf/controller.h"
+#include "targets/nvmf/poll_group.h"
+#include "targets/nvmf/subsystem.h"
+#include "targets/nvmf/tcp/listener.h"
+
+namespace basalt::nvmf {
+
+struct TargetOptions {
+  // Of each host's controller.
+  uint16_t max_io_queues = 127;
+  // What a write may bring along with its command, instead of being asked for it.
+  uint32_t io_capsule_data = 4096;
+  // Memory for data on each reactor; a connection may take one buffer of each size more.
+  size_t buffer_bytes_per_reactor = size_t{64} << 20;
+  // A connection that has not sent a valid Connect by then ends.
+  Duration connect_timeout = std::chrono::seconds(10);
+};
+
+struct NamespaceOptions {
+  uint32_t nsid = 0;  // 0: the lowest that is free
+  // All zero: made from the subsystem's name, the number and the device's URI, so that hosts recognize the namespace when
+  // the target has been away; by chance where the device forgets everything then.
+  NamespaceIds ids{};
+};
+
+class Target {
+ public:
+  // Both outlive it. At least one reactor. There is a discovery subsystem from the beginning, for every host and on every
+  // listener.
+  Target(Context& context, std::vector<Reactor*> reactors, const TargetOptions& options);
+  // Listeners close, and all hosts' connections end.
+  ~Target();
+  Target(const Target&) = delete;
+
+  // Errors: invalid_argument, already_exists.
+  Status create_subsystem(const SubsystemOptions& options);
+  // Its hosts' controllers end. Errors: not_found.
+  Status delete_subsystem(const std::string& nqn);
+  // Claims the device for writing, as one of several exports of it may. Answers the namespace's number. Errors: not_found,
+  // already_exists, busy, too_large.
+  Result<uint32_t> add_namespace(const std::string& nqn, std::shared_ptr<Device> device,
+                                 const NamespaceOptions& options = {});
+  // Returns when no reactor has a channel to its device for it any more. Errors: not_found.
+  Status remove_namespace(const std::string& nqn, uint32_t nsid);
+  Status allow_any_host(const std::string& nqn, bool allow);
+  // Hosts that are connected stay until they are removed, and then end. Errors: not_found, already_exists, invalid_argument.
+  Status add_host(const std::string& nqn, const std::string& host_nqn);
+  Status remove_host(const std::string& nqn, const std::string& host_nqn);
+  // Port "0": any that is free. Answers where it listens. Errors: not_found, already_exists, invalid_argument,
+  // permission_denied, busy.
+  Result<ListenAddress> add_listener(const std::string& nqn, const ListenAddress& address);
+  // Connections that came in by it to this subsystem stay. Errors: not_found.
+  Status remove_listener(const std::string& nqn, const ListenAddress& address);
+
+  // Serves a connected socket, non-blocking, that came by `listener` ("address:port") from `peer`. Any thread.
+  void serve(UniqueFd fd, const std::string& listener, std::string peer);
+
+  const TargetOptions& options() const { return options_; }
+  Context& context() { return context_; }
+  std::shared_ptr<Subsystem> find_subsystem(const std::string& nqn) const;
+  std::vector<std::shared_ptr<Subsystem>> subsystems() const;
+  std::vector<ListenAddress> listeners_of(const Subsystem& subsystem) const;
+  bool leads_to(const std::string& listener, const Subsystem& subsystem) const;
+  uint64_t discovery_generation() const { return discovery_generation_.load(); }
+  // Connections at present; any thread.
+  size_t connection_count() const;
+  void log(LogLevel level, std::string_view line);
+
+ private:
+  struct Home;  // what lives on one reactor
+
+  Result<std::shared_ptr<Subsystem>> get(const std::string& nqn) const;
+  void discovery_changed();
+  void refresh(const Subsystem& subsystem);
+  void end_controllers(const Subsystem& subsystem, const std::string* host_nqn, const char* why);
+
+  Context& context_;
+  const TargetOptions options_;
+  std::vector<std::unique_ptr<Home>> homes_;
+  std::atomic<size_t> next_home_{0};
+  std::atomic<uint64_t> discovery_generation_{1};
+
+  Mutex changing_;       // one change at a time
+  mutable Mutex mutex_;  // protects what follows, for moments
+  std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
+  std::map<std::string, std::shared_ptr<TcpListener>> listeners_;  // by "address:port"
+};
+
+}  // namespace basalt::nvmf
