@@ -9,7 +9,7 @@
 # Exit status: that of the first part that fails; 77 when there is no guestrun.
 set -euo pipefail
 
-all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth
+all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth nvmf
   store_512 store_4096 store_unplugged noiommu)
 quick=(driver_512 tool store_512)
 
@@ -125,6 +125,38 @@ tcp_multipath() {
 tcp_auth() { # takes a newer kernel
   "$guestrun" --kernel linux-image-6.12-amd64 --mem 1G --timeout 300 --module nvmet-tcp --with-module dh_generic \
     --module "$disk_in_memory" "${programs[@]}" --script "$here/tcp_auth.sh"
+}
+
+# ---- Linux as a host of our target, which runs on this side
+
+nvmf() {
+  local nqn=nqn.2014-08.org.example:disk server port
+  serve() { # PORT
+    "$build/targets/daemon/basalt-nvmf" --listen "127.0.0.1:$1" --nqn $nqn "file:$scratch/exported?size=256M" \
+      >"$scratch/served" &
+    server=$!
+    until grep -q '^listening' "$scratch/served"; do
+      kill -0 "$server" || return 1
+      sleep 0.1
+    done
+  }
+  : >"$scratch/log"
+  rm -f "$scratch/exported"
+  serve 0
+  port=$(sed -n 's/^listening on .*:\([0-9]*\) as .*/\1/p' "$scratch/served")
+  "$guestrun" --net --mem 1G --timeout 300 --module nvme-tcp --with-module ext4 --deb nvme-cli --deb fio --deb e2fsprogs \
+    --script "$here/../../targets/nvmf/guest/linux_host.sh" "$port" $nqn >"$scratch/log" 2>&1 &
+  local guest=$! status=0
+  until grep -q '^restart the target' "$scratch/log" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done
+  kill -KILL "$server"
+  wait "$server" || true
+  sleep 3
+  serve "$port"
+  wait "$guest" || status=$?
+  cat "$scratch/log"
+  kill "$server"
+  wait "$server"
+  return "$status"
 }
 
 noiommu() { # needs modules that Debian does not have; guestrun's example makes them, once

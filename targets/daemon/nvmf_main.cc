@@ -1,0 +1,109 @@
+// basalt-nvmf: exports devices over NVMe/TCP, as its command line says, until it is told to end.
+#include <basalt/context.h>
+#include <basalt/devices.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/try.h"
+#include "reactor/reactor.h"
+#include "targets/daemon/service.h"
+#include "targets/nvmf/target.h"
+
+namespace basalt {
+namespace {
+
+struct Arguments {
+  std::vector<std::string> listen{"127.0.0.1:4420"};
+  std::string nqn = "nqn.2014-08.org.nvmexpress:basalt";
+  std::string serial = "1";
+  std::vector<std::string> hosts;
+  std::vector<int> cores;
+  std::vector<std::string> devices;
+};
+
+Result<nvmf::ListenAddress> parse_address(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  nvmf::ListenAddress address{text.substr(0, colon),
+                              colon == std::string::npos ? "" : text.substr(colon + 1)};
+  if (address.host.starts_with('[') && address.host.ends_with(']')) {
+    address.host = address.host.substr(1, address.host.size() - 2);
+  }
+  if (!address.host.empty() && !address.port.empty()) return address;
+  return error(StatusCode::invalid_argument,
+               "--listen " + text + ": expected ADDRESS:PORT, as 10.0.0.1:4420 or [::1]:4420");
+}
+
+Status serve(const Arguments& arguments) {
+  const TerminationSignals signals;
+  BASALT_TRY_ASSIGN(const auto context, Context::create());
+  register_standard_schemes(*context);
+  std::vector<std::unique_ptr<Reactor>> reactors;
+  std::vector<Reactor*> all;
+  for (const int core : arguments.cores.empty() ? std::vector<int>{-1} : arguments.cores) {
+    const std::string name = "reactor-" + std::to_string(reactors.size());
+    BASALT_TRY_ASSIGN(auto reactor,
+                      Reactor::create(context->clock(), {.name = name, .core = core}));
+    reactors.push_back(std::move(reactor));
+    all.push_back(reactors.back().get());
+  }
+  nvmf::Target target(*context, all, {});
+  BASALT_TRY(target.create_subsystem({.nqn = arguments.nqn,
+                                      .serial = arguments.serial,
+                                      .allow_any_host = arguments.hosts.empty()}));
+  for (const std::string& host : arguments.hosts) {
+    BASALT_TRY(target.add_host(arguments.nqn, host));
+  }
+  for (const std::string& uri : arguments.devices) {
+    BASALT_TRY_ASSIGN(std::shared_ptr<Device> device, open_device(*context, uri));
+    const DeviceInfo info = device->info();
+    BASALT_TRY_ASSIGN(const uint32_t nsid, target.add_namespace(arguments.nqn, std::move(device)));
+    std::printf("namespace %u: %s, %llu blocks of %u B\n", nsid, info.uri.c_str(),
+                static_cast<unsigned long long>(info.block_count.value), info.block_size);
+  }
+  for (const std::string& text : arguments.listen) {
+    BASALT_TRY_ASSIGN(const nvmf::ListenAddress wanted, parse_address(text));
+    BASALT_TRY_ASSIGN(const nvmf::ListenAddress address,
+                      target.add_listener(arguments.nqn, wanted));
+    std::printf("listening on %s as %s\n", address.to_string().c_str(), arguments.nqn.c_str());
+  }
+  std::fflush(stdout);
+  notify_service_manager("READY=1");
+  signals.wait();
+  notify_service_manager("STOPPING=1");
+  return {};
+}
+
+}  // namespace
+}  // namespace basalt
+
+int main(int argc, char** argv) {
+  basalt::Arguments arguments;
+  CLI::App app(
+      "Exports devices over NVMe/TCP until it gets SIGTERM.\n"
+      "  basalt-nvmf --listen 10.0.0.1:4420 --nqn nqn.2024-01.com.example:disk "
+      "file:/srv/disk?size=64G\n"
+      "and on another machine\n"
+      "  nvme connect -t tcp -a 10.0.0.1 -s 4420 -n nqn.2024-01.com.example:disk",
+      "basalt-nvmf");
+  app.set_version_flag("--version", BASALT_VERSION);
+  app.add_option("device", arguments.devices,
+                 "URIs of the devices; their order numbers the namespaces")
+      ->required();
+  app.add_option("--listen", arguments.listen,
+                 "ADDRESS:PORT to listen on; port 0: any that is free")
+      ->capture_default_str();
+  app.add_option("--nqn", arguments.nqn, "the subsystem's name")->capture_default_str();
+  app.add_option("--serial", arguments.serial, "its serial number")->capture_default_str();
+  app.add_option("--host", arguments.hosts, "names of the hosts let in; none given: all");
+  app.add_option("--core", arguments.cores,
+                 "cores to run on, one thread each; none given: one thread, anywhere");
+  CLI11_PARSE(app, argc, argv);
+  const basalt::Status status = basalt::serve(arguments);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "basalt-nvmf: %s\n", status.to_string().c_str());
+  return 1;
+}
