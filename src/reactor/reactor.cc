@@ -196,6 +196,7 @@ unsigned Reactor::take_events(Duration timeout) {
   const auto whole = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
   const int count = ::epoll_wait(epoll_.get(), events_.data(), kEvents,
                                  static_cast<int>(std::clamp<int64_t>(whole, -1, 3'600'000)));
+  if (timeout > Duration::zero()) now_ = clock_.now();
   if (count <= 0) return 0;  // a signal among the reasons
   untold_ = std::span(events_).first(static_cast<size_t>(count));
   unsigned told = 0;
@@ -234,7 +235,6 @@ void Reactor::sleep() {
   add_to(counters_.sleeps, uint64_t{1});
   take_events(until_timer);
   sleeping_.store(false);
-  now_ = clock_.now();
   adapt(now_ - begin);
 }
 

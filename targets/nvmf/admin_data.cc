@@ -41,6 +41,11 @@ nvme::CommandsSupportedLog supported_commands(const OpSet& common) {
   io(nvme::IoOpcode::read, true, false);
   io(nvme::IoOpcode::write, true, true);
   io(nvme::IoOpcode::verify, true, false);
+  for (const auto opcode :
+       {nvme::IoOpcode::reservation_register, nvme::IoOpcode::reservation_report,
+        nvme::IoOpcode::reservation_acquire, nvme::IoOpcode::reservation_release}) {
+    io(opcode, true, false);
+  }
   io(nvme::IoOpcode::compare, common.has(Op::compare), false);
   io(nvme::IoOpcode::write_zeroes, common.has(Op::write_zeroes), true);
   io(nvme::IoOpcode::dataset_management, common.has(Op::discard), true);
@@ -61,7 +66,8 @@ nvme::HealthLog health() {
 std::vector<std::byte> Controller::make_log_page(LogPage page, bool& known) {
   known = true;
   if (subsystem_->is_discovery()) {
-    if (page == LogPage::discovery) return make_discovery_log(target_, host_.nqn);
+    if (page == LogPage::discovery)
+      return make_discovery_log(target_, host_.nqn, admin_queue_->transport().local_host());
     known = false;
     return {};
   }
@@ -83,10 +89,40 @@ std::vector<std::byte> Controller::make_log_page(LogPage page, bool& known) {
       for (const uint32_t nsid : changed_namespaces_) log.nsids[count++] = nsid;
       return bytes_of(log);
     }
+    // Nothing of it is told.
+    case LogPage::reservation_notification: return std::vector<std::byte>(64);
+    case LogPage::asymmetric_access:
+      known = subsystem_->options().reports_access;
+      return known ? access_log() : std::vector<std::byte>();
     case LogPage::commands_supported:
       return bytes_of(supported_commands(common_operations(*subsystem_->namespaces())));
     default: known = false; return {};
   }
+}
+
+std::vector<std::byte> Controller::access_log() const {
+  const auto table = subsystem_->namespaces();
+  nvme::AccessLogHeader header{};
+  header.change_count = access_changes_.load();
+  header.groups = 1;
+  nvme::AccessGroup group{};
+  group.id = kAccessGroup;
+  group.change_count = access_changes_.load();
+  group.state = static_cast<uint8_t>(access());
+  std::vector<std::byte> ids;
+  uint32_t count = 0;
+  for (const auto& space : *table) {
+    if (space == nullptr) continue;
+    const auto id = bytes_of(le32(space->nsid));
+    ids.insert(ids.end(), id.begin(), id.end());
+    ++count;
+  }
+  group.namespaces = count;
+  std::vector<std::byte> page = bytes_of(header);
+  const auto group_bytes = bytes_of(group);
+  page.insert(page.end(), group_bytes.begin(), group_bytes.end());
+  page.insert(page.end(), ids.begin(), ids.end());
+  return page;
 }
 
 CompletionStatus Controller::get_log_page(Request& request) {
@@ -127,6 +163,7 @@ CompletionStatus Controller::get_feature(Request& request) {
     case Feature::keep_alive_timer:
       value = static_cast<uint32_t>(keep_alive_ / std::chrono::milliseconds(1));
       break;
+    case Feature::reservation_persistence: break;
     case Feature::volatile_write_cache:
       if (!has_volatile_cache(*subsystem_->namespaces())) return nvme::kInvalidField;
       value = 1;
@@ -158,6 +195,8 @@ CompletionStatus Controller::set_feature(Request& request) {
     case Feature::async_event_config: async_events_enabled_ = value; return {};
     case Feature::keep_alive_timer: set_keep_alive(std::chrono::milliseconds(value)); return {};
     case Feature::volatile_write_cache: return nvme::kFeatureNotChangeable;
+    case Feature::reservation_persistence:
+      return (value & 1) != 0 ? nvme::kFeatureNotChangeable : CompletionStatus{};
     default:
       if (!keeps_feature(which)) return nvme::kInvalidField;
       features_[static_cast<uint8_t>(which)] = value;
@@ -173,6 +212,7 @@ bool Controller::keeps_feature(Feature which) const {
     case Feature::power_management:
     case Feature::temperature_threshold:
     case Feature::error_recovery:
+    case Feature::reservation_notification_mask:
     case Feature::write_atomicity: return true;
     default: return false;
   }

@@ -38,6 +38,8 @@ class BufferPool {
   // `buffer` as take() gave it.
   void give(std::span<std::byte> buffer) noexcept;
   size_t memory_bytes() const { return memory_bytes_; }
+  // What is there already stays.
+  void set_limit(size_t bytes) { limit_bytes_ = bytes; }
 
  private:
   struct Size {
@@ -48,7 +50,7 @@ class BufferPool {
   bool grow(size_t size, Need need) noexcept;
 
   Context& context_;
-  const size_t limit_bytes_;
+  size_t limit_bytes_;
   size_t memory_bytes_ = 0;
   std::array<Size, 2> sizes_;
   std::vector<std::unique_ptr<Arena>> arenas_;

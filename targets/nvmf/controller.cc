@@ -28,23 +28,27 @@ constexpr unsigned kChecks = 2;
 }  // namespace
 
 Controller::Controller(Target& target, Reactor& reactor, std::shared_ptr<Subsystem> subsystem,
-                       HostIdentity host, Duration keep_alive)
+                       std::string listener, HostIdentity host, Duration keep_alive)
     : target_(target),
       reactor_(reactor),
       subsystem_(std::move(subsystem)),
+      listener_(std::move(listener)),
       host_(std::move(host)),
+      access_(subsystem_->access(listener_)),
       keep_alive_(keep_alive) {
   keep_alive_timer_.expired = [this] { check_alive(); };
 }
 
 Controller::~Controller() = default;
 
-void Controller::start(uint16_t id, Queue& admin_queue) {
-  id_ = id;
+void Controller::start(Queue& admin_queue) {
   admin_queue_ = &admin_queue;
+  access_.store(subsystem_->access(listener_));  // changes from here on are told to it
   {
     const MutexLock lock(mutex_);
     queues_[0] = &admin_queue;
+    // Before there was a queue to be told.
+    if (ended_.load()) end_queue(0, &admin_queue, "its controller has ended");
   }
   set_keep_alive(keep_alive_);
   target_.log(LogLevel::info, "controller " + std::to_string(id_) + " of " + subsystem_->nqn() +
@@ -66,6 +70,8 @@ void Controller::stop(Queue& admin_queue) {
 CompletionStatus Controller::attach(Queue& queue, uint16_t queue_id) {
   if (queue_id > target_.options().max_io_queues) return nvme::kInvalidQueueId;
   const MutexLock lock(mutex_);
+  // Whoever ends it, or resets it, sets these before he looks at the queues.
+  if (ended_.load() || !ready_.load()) return nvme::kCommandSequenceError;
   return queues_.try_emplace(queue_id, &queue).second ? CompletionStatus{} : nvme::kInvalidQueueId;
 }
 
@@ -79,6 +85,11 @@ void Controller::detach(Queue& queue) {
   }
 }
 
+size_t Controller::io_queue_count() {
+  const MutexLock lock(mutex_);
+  return queues_.size() - queues_.count(0);
+}
+
 void Controller::end(const std::string& why) {
   if (ended_.exchange(true)) return;
   ready_.store(false);
@@ -86,16 +97,20 @@ void Controller::end(const std::string& why) {
                                   " (host " + host_.nqn + ") ends: " + why);
   const MutexLock lock(mutex_);
   for (const auto& [queue_id, queue] : queues_) {
-    // By the time of the call the queue may have gone; while it is here, its thread is the one that is called.
-    queue->group().reactor().post([self = shared_from_this(), queue_id = queue_id, queue = queue] {
-      {
-        const MutexLock inner(self->mutex_);
-        const auto found = self->queues_.find(queue_id);
-        if (found == self->queues_.end() || found->second != queue) return;
-      }
-      queue->transport().hang_up("its controller has ended");
-    });
+    end_queue(queue_id, queue, "its controller has ended");
   }
+}
+
+// By the time of the call the queue may have gone; while it is here, its thread is the one that is called.
+void Controller::end_queue(uint16_t queue_id, Queue* queue, const char* why) {
+  queue->group().reactor().post([self = shared_from_this(), queue_id, queue, why] {
+    {
+      const MutexLock lock(self->mutex_);
+      const auto found = self->queues_.find(queue_id);
+      if (found == self->queues_.end() || found->second != queue) return;
+    }
+    queue->transport().hang_up(why);
+  });
 }
 
 // ---- Properties
@@ -145,16 +160,7 @@ void Controller::set_configuration(uint32_t value) {
   masked_.clear();
   const MutexLock lock(mutex_);
   for (const auto& [queue_id, io_queue] : queues_) {
-    if (queue_id == 0) continue;
-    io_queue->group().reactor().post(
-        [self = shared_from_this(), queue_id = queue_id, queue = io_queue] {
-          {
-            const MutexLock inner(self->mutex_);
-            const auto found = self->queues_.find(queue_id);
-            if (found == self->queues_.end() || found->second != queue) return;
-          }
-          queue->transport().hang_up("the host resets the controller");
-        });
+    if (queue_id != 0) end_queue(queue_id, io_queue, "the host resets the controller");
   }
 }
 
@@ -227,6 +233,16 @@ void Controller::namespaces_changed(uint32_t nsid) {
     self->raise({nvme::AsyncEventType::notice, nvme::kNamespacesChanged,
                  static_cast<uint8_t>(nvme::LogPage::changed_namespaces)},
                 nvme::kReportNamespaces);
+  });
+}
+
+void Controller::set_access(nvme::AccessState state) {
+  access_.store(state);
+  access_changes_.fetch_add(1);
+  reactor_.post([self = shared_from_this()] {
+    self->raise({nvme::AsyncEventType::notice, nvme::kAsymmetricAccessChanged,
+                 static_cast<uint8_t>(nvme::LogPage::asymmetric_access)},
+                nvme::kReportAsymmetricAccess);
   });
 }
 

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,43 +27,50 @@ namespace basalt::nvmf {
 class Queue;
 class Target;
 
-struct HostIdentity {
-  std::string nqn;
-  std::array<uint8_t, 16> id{};
-  friend bool operator==(const HostIdentity&, const HostIdentity&) = default;
-};
-
 class Controller : public std::enable_shared_from_this<Controller> {
  public:
   // Entries of a queue, at most.
   static constexpr uint32_t kMaxQueueEntries = 128;
   static constexpr unsigned kMaxAsyncEvents = 4;
+  static constexpr uint32_t kAccessGroup = 1;     // the one there is
   static constexpr uint32_t kVersion = 0x010400;  // of the specification
 
-  // `reactor`: of its admin queue.
+  // `reactor`: of its admin queue; `listener`: by which that came.
   Controller(Target& target, Reactor& reactor, std::shared_ptr<Subsystem> subsystem,
-             HostIdentity host, Duration keep_alive);
+             std::string listener, HostIdentity host, Duration keep_alive);
   ~Controller();
 
   // ---- Any thread
   uint16_t id() const { return id_; }
   Subsystem& subsystem() const { return *subsystem_; }
   const HostIdentity& host() const { return host_; }
+  // What its queues have to prove that they know; settled when it is attached.
+  const std::optional<HostSecrets>& secrets() const { return secrets_; }
+  // By its subsystem, which lets it in.
+  void admit(uint16_t id, std::optional<HostSecrets> secrets) {
+    id_ = id;
+    secrets_ = std::move(secrets);
+  }
   bool is_ready() const { return ready_.load(std::memory_order_acquire); }
+  size_t io_queue_count();
   // A command came from the host.
   void alive() {
     if (!alive_.load(std::memory_order_relaxed)) alive_.store(true, std::memory_order_relaxed);
   }
-  // invalid queue id; taken already. The queue detaches before it goes.
+  // kInvalidQueueId: beyond what there are, or taken; kCommandSequenceError: it is not ready, or ends. The queue detaches
+  // before it goes.
   nvme::CompletionStatus attach(Queue& queue, uint16_t queue_id);
   void detach(Queue& queue);
   // All its queues hang up.
   void end(const std::string& why);
   void namespaces_changed(uint32_t nsid);
   void discovery_changed();
+  const std::string& listener() const { return listener_; }
+  nvme::AccessState access() const { return access_.load(std::memory_order_relaxed); }
+  void set_access(nvme::AccessState state);
 
   // ---- Its admin queue's reactor
-  void start(uint16_t id, Queue& admin_queue);
+  void start(Queue& admin_queue);
   void execute_admin(Queue& queue, Request& request);
   void get_property(Queue& queue, Request& request);
   void set_property(Queue& queue, Request& request);
@@ -79,22 +87,29 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::vector<std::byte> make_log_page(nvme::LogPage page, bool& known);
   nvme::CompletionStatus get_feature(Request& request);
   nvme::CompletionStatus set_feature(Request& request);
+  std::vector<std::byte> access_log() const;
   bool keeps_feature(nvme::Feature which) const;
   void set_keep_alive(Duration time);
   bool abort(Queue& queue, uint16_t queue_id, uint16_t cid);
   void set_configuration(uint32_t value);
   void raise(nvme::AsyncEvent event, uint32_t enabled_by);
   void tell_events();
+  // With `mutex_` held.
+  void end_queue(uint16_t queue_id, Queue* queue, const char* why);
   void check_alive();
 
   Target& target_;
   Reactor& reactor_;
   const std::shared_ptr<Subsystem> subsystem_;
+  const std::string listener_;
   const HostIdentity host_;
   uint16_t id_ = 0;
+  std::optional<HostSecrets> secrets_;
   std::atomic<bool> ready_{false};
   std::atomic<bool> alive_{true};
   std::atomic<bool> ended_{false};
+  std::atomic<nvme::AccessState> access_;
+  std::atomic<uint64_t> access_changes_{0};
 
   Mutex mutex_;                        // protects what follows
   std::map<uint16_t, Queue*> queues_;  // by number

@@ -22,14 +22,16 @@ void set_text(std::span<char> field, std::string_view text) {
 
 }  // namespace
 
-std::vector<std::byte> make_discovery_log(Target& target, const std::string& host_nqn) {
+std::vector<std::byte> make_discovery_log(Target& target, const std::string& host_nqn,
+                                          const std::string& local_host) {
   // The header of entries made meanwhile is newer than they are at worst: the host reads once more.
   nvme::DiscoveryHeader header{};
   header.generation = target.discovery_generation();
   std::vector<nvme::DiscoveryEntry> entries;
   for (const auto& subsystem : target.subsystems()) {
     if (!subsystem->is_discovery() && !subsystem->allows(host_nqn)) continue;
-    for (const ListenAddress& address : target.listeners_of(*subsystem)) {
+    for (ListenAddress address : target.listeners_of(*subsystem)) {
+      if (address.is_any()) address.host = local_host;
       nvme::DiscoveryEntry entry{};
       entry.transport = static_cast<uint8_t>(nvme::TransportType::tcp);
       entry.address_family = static_cast<uint8_t>(address.is_ipv6() ? nvme::AddressFamily::ipv6

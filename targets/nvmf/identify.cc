@@ -87,15 +87,23 @@ CompletionStatus Controller::identify_controller(Request& request) {
     const auto table = subsystem_->namespaces();
     const OpSet common = common_operations(*table);
     data.multipath = 1 << 1;  // several controllers
+    if (options.reports_access) {
+      data.multipath |= nvme::kReportsAccess;
+      data.optional_async_events = nvme::kReportNamespaces | nvme::kReportAsymmetricAccess;
+      data.access_transition_time = 10;
+      data.access_capabilities = 0x1f | 1 << 6;  // every state; a namespace stays in its group
+      data.max_access_group = data.access_groups = kAccessGroup;
+    }
     data.submission_entry_size = 6 << 4 | 6;
     data.completion_entry_size = 4 << 4 | 4;
     data.namespace_count = options.max_namespaces;
     data.max_allowed_namespaces = options.max_namespaces;
-    data.optional_commands = static_cast<uint16_t>(
-        nvme::kSupportsVerify | (common.has(Op::compare) ? nvme::kSupportsCompare : 0) |
-        (common.has(Op::discard) ? nvme::kSupportsDatasetManagement : 0) |
-        (common.has(Op::write_zeroes) ? nvme::kSupportsWriteZeroes : 0) |
-        (common.has(Op::copy) ? nvme::kSupportsCopy : 0));
+    data.optional_commands =
+        static_cast<uint16_t>(nvme::kSupportsVerify | nvme::kSupportsReservations |
+                              (common.has(Op::compare) ? nvme::kSupportsCompare : 0) |
+                              (common.has(Op::discard) ? nvme::kSupportsDatasetManagement : 0) |
+                              (common.has(Op::write_zeroes) ? nvme::kSupportsWriteZeroes : 0) |
+                              (common.has(Op::copy) ? nvme::kSupportsCopy : 0));
     data.fused_operations = common.has(Op::compare_and_write) ? nvme::kFusesCompareAndWrite : 0;
     data.copy_formats = common.has(Op::copy) ? 1 : 0;
     // A flush of all namespaces is not taken.
@@ -118,12 +126,18 @@ CompletionStatus Controller::identify_namespace(Request& request) {
   data.size = data.capacity = data.utilization = info.block_count.value;
   data.formats[0].data_shift = static_cast<uint8_t>(std::countr_zero(info.block_size));
   data.multipath = nvme::kSharedNamespace;
-  data.features = nvme::kNamespaceAtomicity | (info.optimal_io_blocks > 1 ? 1 << 4 : 0);
+  if (subsystem_->options().reports_access) data.access_group = kAccessGroup;
+  data.reservations = 0xfe;  // every type, and keys as in 1.3 and later; none survives power loss
+  data.features = nvme::kNamespaceAtomicity;
+  if (info.read_only) data.attributes = nvme::kNamespaceWriteProtected;
   // Every block written is as whole after power loss as the device says; while power stays, no less.
   data.atomic_write_unit = data.atomic_write_unit_power_fail =
       static_cast<uint16_t>(std::min<uint32_t>(info.atomic_write_blocks, 1u << 16) - 1);
-  data.atomic_compare_and_write_unit =
-      static_cast<uint16_t>(std::min<uint32_t>(Queue::max_data() / info.block_size, 1u << 16) - 1);
+  uint32_t compared = std::min<uint32_t>(Queue::max_data() / info.block_size, 1u << 16);
+  if (info.max_compare_and_write_blocks != 0) {
+    compared = std::min(compared, info.max_compare_and_write_blocks);
+  }
+  data.atomic_compare_and_write_unit = static_cast<uint16_t>(compared - 1);
   data.copy_range_blocks = static_cast<uint16_t>(std::min<uint32_t>(kMaxCopyBlocks, 0xffff));
   data.copy_blocks = kMaxCopyBlocks;
   data.copy_ranges = kMaxCopyRanges - 1;

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "targets/nvmf/reservations.h"
+
 namespace basalt::nvmf {
 
 // How hosts know that it is the same one again, over whichever path: kept by whoever keeps the configuration.
@@ -24,6 +26,7 @@ struct Namespace {
   std::shared_ptr<Device> device;
   NamespaceIds ids;
   Claim claim;
+  std::shared_ptr<Reservations> reservations = std::make_shared<Reservations>();
 };
 
 // A subsystem's at one moment: place nsid - 1 holds namespace nsid, or null. Never changed, only replaced.

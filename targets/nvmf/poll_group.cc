@@ -78,6 +78,42 @@ void PollGroup::refresh(const Subsystem& subsystem) {
   drop_unused_channels();
 }
 
+void DeviceTotals::add(const ChannelStats& stats) {
+  const auto count = [&](Op op) { return stats.ops[static_cast<size_t>(op)]; };
+  reads += count(Op::read);
+  writes += count(Op::write);
+  discards += count(Op::discard);
+  flushes += count(Op::flush);
+  read_bytes += stats.read_bytes;
+  written_bytes += stats.written_bytes;
+  for (const uint64_t failed : stats.errors) errors += failed;
+}
+
+void DeviceTotals::add(const DeviceTotals& other) {
+  reads += other.reads;
+  writes += other.writes;
+  discards += other.discards;
+  flushes += other.flushes;
+  read_bytes += other.read_bytes;
+  written_bytes += other.written_bytes;
+  errors += other.errors;
+}
+
+DeviceTotals PollGroup::totals(const Device& device) const {
+  DeviceTotals sum;
+  if (const auto closed = closed_.find(&device); closed != closed_.end()) sum = closed->second;
+  for (const auto& channel : channels_) {
+    if (&channel->device() == &device) sum.add(channel->stats());
+  }
+  return sum;
+}
+
+size_t PollGroup::admin_queue_count() const {
+  return static_cast<size_t>(std::count_if(queues_.begin(), queues_.end(), [](const Queue* queue) {
+    return queue->connected() && queue->id() == 0;
+  }));
+}
+
 bool PollGroup::is_needed(const DeviceChannel& channel) const {
   return std::any_of(queues_.begin(), queues_.end(),
                      [&](const Queue* queue) { return queue->uses(channel); });
@@ -94,6 +130,9 @@ void PollGroup::drop_unused_channels() {
   const auto is_unused = [&](const std::unique_ptr<DeviceChannel>& channel) {
     return channel->outstanding() == 0 && !is_needed(*channel);
   };
+  for (const auto& channel : channels_) {
+    if (is_unused(channel)) closed_[&channel->device()].add(channel->stats());
+  }
   channels_.erase(std::remove_if(channels_.begin(), channels_.end(), is_unused), channels_.end());
 }
 

@@ -5,7 +5,9 @@
 
 #include <basalt/context.h>
 
+#include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "reactor/reactor.h"
@@ -17,6 +19,15 @@ namespace basalt::nvmf {
 class Queue;
 class Subsystem;
 class Transport;
+
+// What was done on a device, by its number of commands and bytes.
+struct DeviceTotals {
+  uint64_t reads = 0, read_bytes = 0;
+  uint64_t writes = 0, written_bytes = 0;
+  uint64_t discards = 0, flushes = 0, errors = 0;
+  void add(const ChannelStats& stats);
+  void add(const DeviceTotals& other);
+};
 
 class PollGroup final : Reactor::Poller {
  public:
@@ -39,6 +50,10 @@ class PollGroup final : Reactor::Poller {
   // Closes channels that no queue's namespaces need and that have nothing outstanding.
   void drop_unused_channels();
   size_t queue_count() const { return queues_.size(); }
+  size_t admin_queue_count() const;
+  // Since the beginning, channels that are closed included; until forget() is told that the device has gone.
+  DeviceTotals totals(const Device& device) const;
+  void forget(const Device& device) { closed_.erase(&device); }
 
   // Its flush() is called once before the reactor sleeps or looks at sockets again.
   void send_soon(Transport& transport) { to_flush_.push_back(&transport); }
@@ -57,6 +72,7 @@ class PollGroup final : Reactor::Poller {
   Reactor& reactor_;
   BufferPool buffers_;
   std::vector<std::unique_ptr<DeviceChannel>> channels_;
+  std::map<const Device*, DeviceTotals> closed_;  // of channels that are closed
   std::vector<Queue*> queues_;
   std::vector<Transport*> to_flush_, flushing_;
   std::vector<Transport*> starved_;

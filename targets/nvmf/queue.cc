@@ -32,16 +32,23 @@ Queue::Queue(Target& target, PollGroup& group, Transport& transport, std::string
       transport_(transport),
       listener_(std::move(listener)),
       peer_(std::move(peer)) {
+  authentication_.run = [this] {
+    authenticator_->take(authenticating_->data);
+    group_.reactor().post([this] { took_message(); });
+  };
   group_.add(*this);
 }
 
 Queue::~Queue() {
   close();
+  group_.context().executor().cancel(authentication_);
   group_.remove(*this);
 }
 
 uint32_t Queue::capsule_data() const {
-  return connected() && id_ != 0 ? target_.options().io_capsule_data : nvme::tcp::kAdminCapsuleData;
+  // Until it is admitted, fabrics commands come, on whichever queue.
+  const bool takes_io = admitted() && id_ != 0;
+  return takes_io ? target_.options().io_capsule_data : nvme::tcp::kAdminCapsuleData;
 }
 
 uint32_t Queue::scratch_bytes(const Command& command, uint16_t queue_id) {
@@ -50,30 +57,74 @@ uint32_t Queue::scratch_bytes(const Command& command, uint16_t queue_id) {
              : 0;
 }
 
-void Queue::begin(Request& request) noexcept {
+void Queue::arrive(Request& request) noexcept {
   request.queue = this;
   request.partner = nullptr;
+  request.ready = false;
+  request.broken = {};
   request.completion = {};
   if (++head_ == entries_) head_ = 0;
   if (controller_ != nullptr) controller_->alive();
+  if (id_ != 0) pair_fused(request);
+}
+
+// Fused commands follow each other as they were sent, not as their data comes.
+void Queue::pair_fused(Request& request) noexcept {
+  const uint8_t fused = request.command.flags & nvme::kFusedMask;
+  Request* const first = std::exchange(fused_first_, nullptr);
+  if (first != nullptr && fused == nvme::kFusedSecond) {
+    first->partner = &request;
+    request.partner = first;
+    return;
+  }
+  if (first != nullptr) break_half(*first, nvme::kMissingFusedCommand);
+  if (fused == nvme::kFusedFirst) {
+    fused_first_ = &request;
+  } else if (fused != 0) {
+    request.broken = nvme::kMissingFusedCommand;
+  }
+}
+
+void Queue::break_half(Request& half, CompletionStatus status) noexcept {
+  half.partner = nullptr;
+  half.broken = status;
+  if (!std::exchange(half.ready, false)) return;  // told when it is executed
+  std::erase(fused_ready_, &half);
+  finish(half, status);
 }
 
 void Queue::refuse(Request& request, CompletionStatus status) noexcept {
-  begin(request);
+  if (fused_first_ == &request) fused_first_ = nullptr;
+  if (Request* const other = std::exchange(request.partner, nullptr)) {
+    break_half(*other, nvme::kFailedFusedCommand);
+  }
   finish(request, status);
 }
 
 void Queue::execute(Request& request) noexcept {
-  begin(request);
-  if (closed_) return finish(request, nvme::kAbortSubmissionQueueDeleted);
+  if (closed_) return refuse(request, nvme::kAbortSubmissionQueueDeleted);
   if (request.command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::fabrics)) {
     return execute_fabrics(request);
   }
+  if (authenticator_ != nullptr) return refuse(request, nvme::kAuthenticationRequired);
   if (controller_ == nullptr || !controller_->is_ready()) {
-    return finish(request, nvme::kCommandSequenceError);
+    return refuse(request, nvme::kCommandSequenceError);
   }
   if (id_ == 0) return controller_->execute_admin(*this, request);
   execute_io(request);
+}
+
+// Whether trying again later would end the same.
+bool Queue::is_permanent(CompletionStatus status) {
+  for (const CompletionStatus known :
+       {nvme::kInvalidOpcode, nvme::kInvalidField, nvme::kInvalidNamespace,
+        nvme::kDataLengthInvalid, nvme::kSglTypeInvalid, nvme::kWriteProtected,
+        nvme::kLbaOutOfRange, nvme::kReservationConflict, nvme::kInvalidLogPage,
+        nvme::kFeatureNotChangeable, nvme::kFeatureNotSaveable, nvme::kConnectInvalidHost,
+        nvme::kAuthenticationRequired}) {
+    if (status.is(known)) return true;
+  }
+  return false;
 }
 
 void Queue::finish(Request& request, CompletionStatus status) noexcept {
@@ -81,13 +132,15 @@ void Queue::finish(Request& request, CompletionStatus status) noexcept {
   request.completion.sq_id = 0;  // reserved on fabrics
   request.completion.sq_head =
       flow_control_disabled_ ? uint16_t{0xffff} : static_cast<uint16_t>(head_);
-  request.completion.status_and_phase = static_cast<uint16_t>(status.field() << 1);
+  const uint16_t retry = is_permanent(status) ? nvme::kDoNotRetry : uint16_t{0};
+  request.completion.status_and_phase = static_cast<uint16_t>((status.field() | retry) << 1);
   transport_.complete(request);
 }
 
 void Queue::close() noexcept {
   if (std::exchange(closed_, true)) return;
-  if (Request* waiting = std::exchange(fused_first_, nullptr)) {
+  fused_first_ = nullptr;
+  for (Request* waiting : std::exchange(fused_ready_, {})) {
     finish(*waiting, nvme::kAbortSubmissionQueueDeleted);
   }
   if (controller_ == nullptr) return;
@@ -103,6 +156,10 @@ void Queue::execute_fabrics(Request& request) noexcept {
     return finish(request, connected() ? nvme::kCommandSequenceError : connect(request));
   }
   if (!connected()) return finish(request, nvme::kCommandSequenceError);
+  if (type == FabricsType::auth_send || type == FabricsType::auth_receive) {
+    return authenticate(request, type == FabricsType::auth_send);
+  }
+  if (authenticator_ != nullptr) return finish(request, nvme::kAuthenticationRequired);
   switch (type) {
     case FabricsType::property_get:
       if (id_ == 0) return controller_->get_property(*this, request);
@@ -117,6 +174,41 @@ void Queue::execute_fabrics(Request& request) noexcept {
     default: break;
   }
   finish(request, nvme::kInvalidField);
+}
+
+// ---- Authentication
+
+void Queue::authenticate(Request& request, bool sends) noexcept {
+  if (request.command.cdw10 != nvme::auth::kSecurityProtocol) {
+    return finish(request, nvme::kInvalidField);
+  }
+  if (authenticator_ == nullptr || authenticating_ != nullptr) {
+    return finish(request, nvme::kCommandSequenceError);
+  }
+  if (sends) {
+    authenticating_ = &request;
+    return group_.context().executor().post(authentication_);
+  }
+  const std::vector<std::byte> message = authenticator_->give();
+  if (message.empty()) return finish(request, nvme::kCommandSequenceError);
+  if (message.size() > request.data.size()) return finish(request, nvme::kDataLengthInvalid);
+  std::copy(message.begin(), message.end(), request.data.begin());
+  report_authentication();
+  finish(request, {});
+}
+
+void Queue::took_message() noexcept {
+  report_authentication();
+  finish(*std::exchange(authenticating_, nullptr), {});
+}
+
+void Queue::report_authentication() noexcept {
+  if (authenticator_->done()) return authenticator_.reset();
+  if (!authenticator_->failed()) return;
+  // The host, told so, ends the connection; if not, its time to connect is over soon.
+  target_.log(LogLevel::warning, peer_ + ": host " + controller_->host().nqn + " and " +
+                                     controller_->subsystem().nqn() +
+                                     ": authentication failed: " + authenticator_->failure());
 }
 
 CompletionStatus Queue::connect_refused(Request& request, uint32_t offset, bool in_data) {
@@ -144,11 +236,15 @@ CompletionStatus Queue::connect(Request& request) {
   const std::shared_ptr<Subsystem> subsystem = target_.find_subsystem(nqn);
   if (subsystem == nullptr) return refuse_data(offsetof(nvme::ConnectData, subsystem_nqn));
   if (!check_nqn(host.nqn).ok()) return refuse_data(offsetof(nvme::ConnectData, host_nqn));
-  if (!subsystem->allows(host.nqn) || !target_.leads_to(listener_, *subsystem)) {
-    target_.log(LogLevel::warning,
-                peer_ + ": host " + host.nqn + " is not allowed in " + nqn +
-                    (subsystem->allows(host.nqn) ? " through " + listener_ : ""));
+  const auto not_allowed = [&](const std::string& why) {
+    target_.log(LogLevel::warning, peer_ + ": host " + host.nqn + " is not let in: " + why);
     return nvme::kConnectInvalidHost;
+  };
+  if (!target_.leads_to(listener_, *subsystem)) {
+    return not_allowed(nqn + " is not reached through " + listener_);
+  }
+  if (host.id == std::array<uint8_t, 16>{}) {
+    return refuse_data(offsetof(nvme::ConnectData, host_id));
   }
   const uint16_t controller_id = data.controller_id;
   if (queue_id == 0) {
@@ -156,24 +252,26 @@ CompletionStatus Queue::connect(Request& request) {
       return refuse_data(offsetof(nvme::ConnectData, controller_id));
     }
     const auto keep_alive = std::chrono::milliseconds(command.cdw12);
-    auto controller = std::make_shared<Controller>(target_, group_.reactor(), subsystem,
-                                                   std::move(host), keep_alive);
-    const Result<uint16_t> id = subsystem->attach(controller);
-    if (!id) {
-      target_.log(LogLevel::warning, id.error().to_string());
+    auto controller = std::make_shared<Controller>(target_, group_.reactor(), subsystem, listener_,
+                                                   host, keep_alive);
+    if (const Status attached = subsystem->attach(controller); !attached.ok()) {
+      if (attached.code() == StatusCode::permission_denied) {
+        return not_allowed(std::string(attached.message()));
+      }
+      target_.log(LogLevel::warning, attached.to_string());
       return nvme::kConnectControllerBusy;
     }
     controller_ = std::move(controller);
-    controller_->start(*id, *this);
+    controller_->start(*this);
   } else {
     std::shared_ptr<Controller> controller = subsystem->find_controller(controller_id);
-    if (controller == nullptr || controller->host() != host) {
+    if (controller == nullptr || controller->host() != host ||
+        controller->listener() != listener_) {
       return refuse_data(offsetof(nvme::ConnectData, controller_id));
     }
-    if (!controller->is_ready()) return nvme::kCommandSequenceError;
-    if (const auto bad = controller->attach(*this, queue_id); !bad.ok()) {
-      return connect_refused(request, offsetof(Command, cdw10) + 2, false);
-    }
+    const CompletionStatus bad = controller->attach(*this, queue_id);
+    if (bad.is(nvme::kCommandSequenceError)) return bad;
+    if (!bad.ok()) return connect_refused(request, offsetof(Command, cdw10) + 2, false);
     controller_ = std::move(controller);
   }
   id_ = queue_id;
@@ -182,6 +280,11 @@ CompletionStatus Queue::connect(Request& request) {
   flow_control_disabled_ = (command.cdw11 >> 16 & 1u << 2) != 0;
   if (id_ != 0) refresh(*subsystem);
   request.completion.result = controller_->id();
+  if (const auto& secrets = controller_->secrets()) {
+    authenticator_ =
+        std::make_unique<Authenticator>(*secrets, controller_->host().nqn, subsystem->nqn());
+    request.completion.result = controller_->id() | nvme::kWantsAuthentication;
+  }
   return {};
 }
 
@@ -201,46 +304,62 @@ bool Queue::uses(const DeviceChannel& channel) const {
 }
 
 void Queue::execute_io(Request& request) noexcept {
-  const uint8_t fused = request.command.flags & nvme::kFusedMask;
-  if (fused != 0 || fused_first_ != nullptr) return execute_fused(request);
+  if (const auto bad = access_refusal(); !bad.ok()) return refuse(request, bad);
+  if ((request.command.flags & nvme::kFusedMask) != 0) return execute_fused(request);
   const Namespace* space = find_namespace(*namespaces_, request.command.nsid);
   if (space == nullptr) return finish(request, nvme::kInvalidNamespace);
+  const HostIdentity& host = controller_->host();
+  if (Reservations::is_reservation(request.command)) {
+    return finish(request, space->reservations->execute(host, request.command, request.data));
+  }
+  if (const auto bad = space->reservations->check(host, request.command); !bad.ok()) {
+    return finish(request, bad);
+  }
   if (const auto status = prepare_io(*space, request); !status.ok()) {
     return finish(request, status);
   }
   submit(request, *space);
 }
 
-void Queue::execute_fused(Request& request) noexcept {
-  const uint8_t fused = request.command.flags & nvme::kFusedMask;
-  if (Request* const first = std::exchange(fused_first_, nullptr)) {
-    if (fused != nvme::kFusedSecond) {
-      finish(*first, nvme::kMissingFusedCommand);
-      return execute_io(request);
-    }
-    const auto is = [](const Request& r, nvme::IoOpcode opcode) {
-      return r.command.opcode == static_cast<uint8_t>(opcode);
-    };
-    const Namespace* space = find_namespace(*namespaces_, first->command.nsid);
-    CompletionStatus status = nvme::kInvalidField;
-    if (space == nullptr) {
-      status = nvme::kInvalidNamespace;
-    } else if (is(*first, nvme::IoOpcode::compare) && is(request, nvme::IoOpcode::write) &&
-               first->command.nsid == request.command.nsid) {
-      status = prepare_compare_and_write(*space, *first, request);
-    }
-    if (status.ok()) {
-      first->partner = &request;
-      return submit(*first, *space);
-    }
-    finish(*first, status);
-    return finish(request, nvme::kFailedFusedCommand);
+// Ok: commands are taken this way.
+CompletionStatus Queue::access_refusal() const noexcept {
+  switch (controller_->access()) {
+    case nvme::AccessState::inaccessible: return nvme::kAccessInaccessible;
+    case nvme::AccessState::persistent_loss: return nvme::kAccessPersistentLoss;
+    case nvme::AccessState::change: return nvme::kAccessTransition;
+    default: return {};
   }
-  if (fused == nvme::kFusedFirst) {
-    fused_first_ = &request;
+}
+
+void Queue::execute_fused(Request& request) noexcept {
+  if (!request.broken.ok()) return finish(request, request.broken);
+  if (request.partner == nullptr || !request.partner->ready) {
+    request.ready = true;
+    fused_ready_.push_back(&request);
     return;
   }
-  finish(request, nvme::kMissingFusedCommand);
+  Request& other = *request.partner;
+  other.ready = false;
+  std::erase(fused_ready_, &other);
+  const bool is_first = (request.command.flags & nvme::kFusedMask) == nvme::kFusedFirst;
+  Request& first = is_first ? request : other;
+  Request& second = is_first ? other : request;
+  const auto is = [](const Request& r, nvme::IoOpcode opcode) {
+    return r.command.opcode == static_cast<uint8_t>(opcode);
+  };
+  const Namespace* space = find_namespace(*namespaces_, first.command.nsid);
+  CompletionStatus status = nvme::kInvalidField;
+  if (space == nullptr) {
+    status = nvme::kInvalidNamespace;
+  } else if (is(first, nvme::IoOpcode::compare) && is(second, nvme::IoOpcode::write) &&
+             first.command.nsid == second.command.nsid) {
+    status = space->reservations->check(controller_->host(), second.command);
+    if (status.ok()) status = prepare_compare_and_write(*space, first, second);
+  }
+  if (status.ok()) return submit(first, *space);
+  first.partner = second.partner = nullptr;
+  finish(first, status);
+  finish(second, nvme::kFailedFusedCommand);
 }
 
 void Queue::submit(Request& request, const Namespace& space) noexcept {
@@ -269,8 +388,14 @@ void Queue::io_completed(Request& request) noexcept {
   if (status.ok() && !closed_) {
     const Namespace* space = find_namespace(*namespaces_, request.command.nsid);
     const bool same = space != nullptr && channels_[space->nsid - 1] == request.channel;
-    if (!same && has_steps(request)) return finish(request, nvme::kInvalidNamespace);
-    if (same && next_io(*space, request)) return submit(request, *space);
+    if (has_steps(request)) {
+      if (!same) return finish(request, nvme::kInvalidNamespace);
+      // Somebody may have taken the namespace from this host meanwhile.
+      CompletionStatus bad = access_refusal();
+      if (bad.ok()) bad = space->reservations->check(controller_->host(), request.command);
+      if (!bad.ok()) return finish(request, bad);
+      if (next_io(*space, request)) return submit(request, *space);
+    }
   }
   finish(request, status);
 }

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "targets/nvmf/authentication.h"
 #include "targets/nvmf/controller.h"
 #include "targets/nvmf/namespace.h"
 #include "targets/nvmf/poll_group.h"
@@ -30,6 +31,8 @@ class Queue {
   ~Queue();
   Queue(const Queue&) = delete;
 
+  // Each command, first, in the order they came: whether it is executed or refused then.
+  void arrive(Request& request) noexcept;
   // Takes the request until Transport::complete() is called for it, which may be at once.
   void execute(Request& request) noexcept;
   // One that makes no sense as it arrived.
@@ -41,6 +44,8 @@ class Queue {
   void close() noexcept;
 
   bool connected() const { return controller_ != nullptr; }
+  // Connected, and authenticated if that is asked of the host.
+  bool admitted() const { return connected() && authenticator_ == nullptr; }
   uint16_t id() const { return id_; }
   // How many requests there may be at a time.
   uint32_t entries() const { return entries_; }
@@ -62,11 +67,17 @@ class Queue {
   bool uses(const DeviceChannel& channel) const;
 
  private:
-  void begin(Request& request) noexcept;
+  void pair_fused(Request& request) noexcept;
+  void break_half(Request& half, nvme::CompletionStatus status) noexcept;
+  static bool is_permanent(nvme::CompletionStatus status);
   void execute_fabrics(Request& request) noexcept;
   nvme::CompletionStatus connect(Request& request);
+  void authenticate(Request& request, bool sends) noexcept;
+  void took_message() noexcept;
+  void report_authentication() noexcept;
   nvme::CompletionStatus connect_refused(Request& request, uint32_t offset, bool in_data);
   void execute_io(Request& request) noexcept;
+  nvme::CompletionStatus access_refusal() const noexcept;
   void execute_fused(Request& request) noexcept;
   void submit(Request& request, const Namespace& space) noexcept;
   static void io_done(Io& io) noexcept;
@@ -82,9 +93,13 @@ class Queue {
   bool flow_control_disabled_ = false;
   bool closed_ = false;
   std::shared_ptr<Controller> controller_;
+  std::unique_ptr<Authenticator> authenticator_;  // until the host has proved itself
+  BackgroundTask authentication_;                 // computes, off the reactor
+  Request* authenticating_ = nullptr;             // whose message that looks at
   std::shared_ptr<const NamespaceTable> namespaces_;
   std::vector<DeviceChannel*> channels_;  // as in namespaces_
-  Request* fused_first_ = nullptr;        // waits for its other half
+  Request* fused_first_ = nullptr;        // came last; its other half is to come next
+  std::vector<Request*> fused_ready_;     // wait for the data of their other halves
 };
 
 }  // namespace basalt::nvmf

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "wire/nvme/command.h"
 #include "wire/nvme/status.h"
@@ -32,6 +33,8 @@ class Transport {
   virtual void flush() noexcept = 0;
   // There may be memory again for what waits for some.
   virtual void retry() noexcept = 0;
+  // This side's address of the connection, without a port.
+  virtual std::string local_host() const = 0;
 
  protected:
   ~Transport() = default;
@@ -48,8 +51,10 @@ struct Request {
   // ---- The queue's while it executes
   Queue* queue = nullptr;
   DeviceChannel* channel = nullptr;
-  Request* partner = nullptr;  // the other of two fused commands
-  uint32_t step = 0;           // of a command that takes several device commands
+  Request* partner = nullptr;     // the other of two fused commands
+  bool ready = false;             // its data is there, and its other half's is not
+  nvme::CompletionStatus broken;  // its other half is missing, or was refused: its answer
+  uint32_t step = 0;              // of a command that takes several device commands
   uint64_t blocks_done = 0;
   Io io;
   std::array<iovec, 2> pieces{};

@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "base/try.h"
+#include "targets/nvmf/controller.h"
 #include "wire/nvme/fabrics.h"
 
 namespace basalt::nvmf {
@@ -74,10 +75,10 @@ bool Subsystem::any_host_allowed() const {
   return any_host_;
 }
 
-Status Subsystem::add_host(const std::string& host_nqn) {
+Status Subsystem::add_host(const std::string& host_nqn, std::optional<HostSecrets> secrets) {
   BASALT_TRY(check_nqn(host_nqn));
   const MutexLock lock(mutex_);
-  if (hosts_.insert(host_nqn).second) return {};
+  if (hosts_.try_emplace(host_nqn, std::move(secrets)).second) return {};
   return {StatusCode::already_exists, nqn() + ": host " + host_nqn + " is allowed already"};
 }
 
@@ -89,12 +90,14 @@ Status Subsystem::remove_host(const std::string& host_nqn) {
 
 std::vector<std::string> Subsystem::hosts() const {
   const MutexLock lock(mutex_);
-  return {hosts_.begin(), hosts_.end()};
+  std::vector<std::string> all;
+  for (const auto& [host, secrets] : hosts_) all.push_back(host);
+  return all;
 }
 
 Status Subsystem::add_listener(const std::string& address) {
   const MutexLock lock(mutex_);
-  if (listeners_.insert(address).second) return {};
+  if (listeners_.try_emplace(address, nvme::AccessState::optimized).second) return {};
   return {StatusCode::already_exists, nqn() + ": listens on " + address + " already"};
 }
 
@@ -111,7 +114,29 @@ bool Subsystem::listens_on(const std::string& address) const {
 
 std::vector<std::string> Subsystem::listeners() const {
   const MutexLock lock(mutex_);
-  return {listeners_.begin(), listeners_.end()};
+  std::vector<std::string> all;
+  for (const auto& [address, access] : listeners_) all.push_back(address);
+  return all;
+}
+
+nvme::AccessState Subsystem::access(const std::string& address) const {
+  const MutexLock lock(mutex_);
+  const auto found = listeners_.find(address);
+  return found == listeners_.end() ? nvme::AccessState::optimized : found->second;
+}
+
+Status Subsystem::set_access(const std::string& address, nvme::AccessState state) {
+  if (!options_.reports_access) {
+    return {StatusCode::unsupported,
+            nqn() + ": does not report how it is reached (ana_reporting, when it is created)"};
+  }
+  const MutexLock lock(mutex_);
+  const auto found = listeners_.find(address);
+  if (found == listeners_.end()) {
+    return {StatusCode::not_found, nqn() + ": does not listen on " + address};
+  }
+  found->second = state;
+  return {};
 }
 
 std::shared_ptr<const NamespaceTable> Subsystem::namespaces() const {
@@ -156,9 +181,19 @@ Result<std::shared_ptr<const Namespace>> Subsystem::remove_namespace(uint32_t ns
   return removed;
 }
 
-Result<uint16_t> Subsystem::attach(const std::shared_ptr<Controller>& controller) {
+Status Subsystem::attach(const std::shared_ptr<Controller>& controller) {
+  const HostIdentity& host = controller->host();
   const MutexLock lock(mutex_);
-  // The next in turn, so that a number is not given again soon after its controller has gone.
+  const auto listed = hosts_.find(host.nqn);
+  if (closed_ || (!any_host_ && listed == hosts_.end())) {
+    return {StatusCode::permission_denied, "it is not allowed in " + nqn()};
+  }
+  for (const auto& [id, known] : controllers_) {
+    if (known->host().id == host.id && known->host().nqn != host.nqn) {
+      return {StatusCode::permission_denied, "its identifier is that of " + known->host().nqn};
+    }
+  }
+  // The next number in turn, so that one is not given again soon after its controller has gone.
   const uint32_t count = options_.max_controller_id - options_.min_controller_id + 1u;
   for (uint32_t tries = 0; tries < count; ++tries) {
     const uint16_t id = next_controller_id_;
@@ -167,11 +202,17 @@ Result<uint16_t> Subsystem::attach(const std::shared_ptr<Controller>& controller
     const bool taken = std::any_of(controllers_.begin(), controllers_.end(),
                                    [&](const auto& known) { return known.first == id; });
     if (taken) continue;
+    controller->admit(id, listed == hosts_.end() ? std::nullopt : listed->second);
     controllers_.emplace_back(id, controller);
-    return id;
+    return {};
   }
-  return error(StatusCode::no_space,
-               nqn() + ": all its " + std::to_string(count) + " controllers are taken");
+  return {StatusCode::no_space,
+          nqn() + ": all its " + std::to_string(count) + " controllers are taken"};
+}
+
+void Subsystem::close() {
+  const MutexLock lock(mutex_);
+  closed_ = true;
 }
 
 void Subsystem::detach(const Controller& controller) {

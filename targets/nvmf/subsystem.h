@@ -10,15 +10,18 @@
 #include <basalt/status.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/sync.h"
+#include "targets/nvmf/authentication.h"
 #include "targets/nvmf/namespace.h"
+#include "wire/nvme/asymmetric_access.h"
 
 namespace basalt::nvmf {
 
@@ -30,6 +33,7 @@ struct SubsystemOptions {
   std::string model = "Basalt Controller";      // at most 40
   bool allow_any_host = false;
   uint32_t max_namespaces = 32;
+  bool reports_access = false;  // ANA: how well it is reached, by listener
   uint16_t min_controller_id = 1, max_controller_id = 0xffef;
 };
 
@@ -49,8 +53,8 @@ class Subsystem {
   bool allows(std::string_view host_nqn) const;
   void allow_any_host(bool allow);
   bool any_host_allowed() const;
-  // already_exists; not_found.
-  Status add_host(const std::string& host_nqn);
+  // With secrets it has to authenticate itself. already_exists; not_found.
+  Status add_host(const std::string& host_nqn, std::optional<HostSecrets> secrets = {});
   Status remove_host(const std::string& host_nqn);
   std::vector<std::string> hosts() const;
 
@@ -58,6 +62,10 @@ class Subsystem {
   Status add_listener(const std::string& address);
   Status remove_listener(const std::string& address);
   bool listens_on(const std::string& address) const;
+  // How its namespaces are reached through that listener; optimized, unless somebody has said otherwise.
+  nvme::AccessState access(const std::string& address) const;
+  // Errors: not_found; unsupported (it does not report access).
+  Status set_access(const std::string& address, nvme::AccessState state);
   std::vector<std::string> listeners() const;
 
   std::shared_ptr<const NamespaceTable> namespaces() const;
@@ -67,8 +75,11 @@ class Subsystem {
   // Answers what it was. Errors: not_found.
   Result<std::shared_ptr<const Namespace>> remove_namespace(uint32_t nsid);
 
-  // Gives the controller a number. Errors: no_space.
-  Result<uint16_t> attach(const std::shared_ptr<Controller>& controller);
+  // Lets the controller in, with a number and what its host has to prove. Errors: permission_denied (its host is not allowed,
+  // calls itself otherwise elsewhere, or the subsystem is closed), no_space.
+  Status attach(const std::shared_ptr<Controller>& controller);
+  // No controller is let in any more.
+  void close();
   void detach(const Controller& controller);
   std::shared_ptr<Controller> find_controller(uint16_t id) const;
   std::vector<std::shared_ptr<Controller>> controllers() const;
@@ -77,7 +88,9 @@ class Subsystem {
   const SubsystemOptions options_;
   mutable Mutex mutex_;
   bool any_host_ = options_.allow_any_host;
-  std::set<std::string> hosts_, listeners_;
+  bool closed_ = false;
+  std::map<std::string, std::optional<HostSecrets>> hosts_;
+  std::map<std::string, nvme::AccessState> listeners_;
   std::shared_ptr<const NamespaceTable> namespaces_ = std::make_shared<NamespaceTable>();
   std::vector<std::pair<uint16_t, std::shared_ptr<Controller>>> controllers_;
   uint16_t next_controller_id_ = options_.min_controller_id;

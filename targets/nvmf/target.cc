@@ -110,6 +110,7 @@ Status Target::delete_subsystem(const std::string& nqn) {
     const MutexLock lock(mutex_);
     subsystems_.erase(nqn);
   }
+  subsystem->close();
   end_controllers(*subsystem, nullptr, "its subsystem is deleted");
   return {};
 }
@@ -165,6 +166,46 @@ Status Target::remove_namespace(const std::string& nqn, uint32_t nsid) {
   return {};
 }
 
+DeviceTotals Target::totals(const Device& device) const {
+  DeviceTotals sum;
+  for (const auto& home : homes_) {
+    home->reactor.run([&] { sum.add(home->group->totals(device)); });
+  }
+  return sum;
+}
+
+void Target::forget_totals(const Device& device) {
+  for (const auto& home : homes_) {
+    home->reactor.run([&] { home->group->forget(device); });
+  }
+}
+
+std::vector<Target::GroupState> Target::groups() const {
+  std::vector<GroupState> all;
+  for (const auto& home : homes_) {
+    GroupState& state = all.emplace_back();
+    home->reactor.run([&] {
+      state.reactor = home->reactor.name();
+      state.admin_queues = home->group->admin_queue_count();
+      state.io_queues = home->group->queue_count() - state.admin_queues;
+    });
+  }
+  return all;
+}
+
+Status Target::configure(const TargetOptions& options) {
+  const MutexLock change(changing_);
+  const MutexLock lock(mutex_);
+  if (!listeners_.empty() || connection_count() > 0) {
+    return {StatusCode::busy, "the transport is in use already"};
+  }
+  options_ = options;
+  for (const auto& home : homes_) {
+    home->reactor.run([&] { home->group->buffers().set_limit(options.buffer_bytes_per_reactor); });
+  }
+  return {};
+}
+
 // ---- Hosts
 
 Status Target::allow_any_host(const std::string& nqn, bool allow) {
@@ -175,10 +216,11 @@ Status Target::allow_any_host(const std::string& nqn, bool allow) {
   return {};
 }
 
-Status Target::add_host(const std::string& nqn, const std::string& host_nqn) {
+Status Target::add_host(const std::string& nqn, const std::string& host_nqn,
+                        std::optional<HostSecrets> secrets) {
   const MutexLock change(changing_);
   BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
-  BASALT_TRY(subsystem->add_host(host_nqn));
+  BASALT_TRY(subsystem->add_host(host_nqn, std::move(secrets)));
   discovery_changed();
   return {};
 }
@@ -243,6 +285,17 @@ Status Target::remove_listener(const std::string& nqn, const ListenAddress& addr
   if (const auto found = listeners_.find(name); found != listeners_.end()) {
     closed = std::move(found->second);
     listeners_.erase(found);
+  }
+  return {};
+}
+
+Status Target::set_access(const std::string& nqn, const ListenAddress& address,
+                          nvme::AccessState state) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY(subsystem->set_access(address.to_string(), state));
+  for (const auto& controller : subsystem->controllers()) {
+    if (controller->listener() == address.to_string()) controller->set_access(state);
   }
   return {};
 }

@@ -72,7 +72,8 @@ class Target {
   Status remove_namespace(const std::string& nqn, uint32_t nsid);
   Status allow_any_host(const std::string& nqn, bool allow);
   // Hosts that are connected stay until they are removed, and then end. Errors: not_found, already_exists, invalid_argument.
-  Status add_host(const std::string& nqn, const std::string& host_nqn);
+  Status add_host(const std::string& nqn, const std::string& host_nqn,
+                  std::optional<HostSecrets> secrets = {});
   Status remove_host(const std::string& nqn, const std::string& host_nqn);
   // Port "0": any that is free. Answers where it listens. Errors: not_found, already_exists, invalid_argument,
   // permission_denied, busy.
@@ -83,6 +84,18 @@ class Target {
   // Serves a connected socket, non-blocking, that came by `listener` ("address:port") from `peer`. Any thread.
   void serve(UniqueFd fd, const std::string& listener, std::string peer);
 
+  // Of all reactors together; forgotten when the device's owner says so.
+  DeviceTotals totals(const Device& device) const;
+  void forget_totals(const Device& device);
+  struct GroupState {
+    std::string reactor;
+    size_t admin_queues = 0, io_queues = 0;
+  };
+  std::vector<GroupState> groups() const;
+  // Before anything listens. Errors: busy.
+  Status configure(const TargetOptions& options);
+  // How the subsystem is reached through that listener from now on; hosts are told. Errors: not_found, unsupported.
+  Status set_access(const std::string& nqn, const ListenAddress& address, nvme::AccessState state);
   const TargetOptions& options() const { return options_; }
   Context& context() { return context_; }
   std::shared_ptr<Subsystem> find_subsystem(const std::string& nqn) const;
@@ -103,7 +116,7 @@ class Target {
   void end_controllers(const Subsystem& subsystem, const std::string* host_nqn, const char* why);
 
   Context& context_;
-  const TargetOptions options_;
+  TargetOptions options_;  // settled before the first listener
   std::vector<std::unique_ptr<Home>> homes_;
   std::atomic<size_t> next_home_{0};
   std::atomic<uint64_t> discovery_generation_{1};

@@ -117,6 +117,9 @@ struct Command {
 };
 static_assert(sizeof(Command) == 64 && std::has_unique_object_representations_v<Command>);
 
+// Of CompletionStatus::field().
+inline constexpr uint16_t kDoNotRetry = 1 << 14;
+
 // The status field (bits 31:17 of the last word): code, type, retry delay, more, do not retry.
 // Bit 16, the phase tag, is not part of it.
 class CompletionStatus {

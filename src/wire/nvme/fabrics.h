@@ -46,6 +46,7 @@ struct ConnectData {
 static_assert(sizeof(ConnectData) == 1024 && offsetof(ConnectData, subsystem_nqn) == 256 &&
               offsetof(ConnectData, host_nqn) == 512);
 
+inline constexpr uint32_t kWantsAuthentication = 1u << 17;
 // Word 0 of Connect's completion: the controller's id, and what it wants first.
 struct ConnectResult {
   uint32_t value = 0;

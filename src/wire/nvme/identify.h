@@ -40,6 +40,8 @@ enum class Feature : uint8_t {
   async_event_config = 0x0b,
   keep_alive_timer = 0x0f,
   host_behavior = 0x16,
+  reservation_notification_mask = 0x82,
+  reservation_persistence = 0x83,
 };
 
 enum class LogPage : uint8_t {
@@ -50,6 +52,7 @@ enum class LogPage : uint8_t {
   commands_supported = 0x05,
   asymmetric_access = 0x0c,
   discovery = 0x70,
+  reservation_notification = 0x80,
   sanitize_status = 0x81,
 };
 
@@ -189,7 +192,11 @@ struct IdentifyNamespace {
   le16 copy_range_blocks;  // MSSRL: the longest range of a Copy
   le32 copy_blocks;        // MCL: all its ranges together
   uint8_t copy_ranges;     // MSRC, minus one
-  uint8_t reserved81[23];
+  uint8_t reserved81[11];
+  le32 access_group;  // ANAGRPID
+  uint8_t reserved96[3];
+  uint8_t attributes;  // NSATTR
+  uint8_t reserved100[4];
   uint8_t nguid[16];
   uint8_t eui64[8];
   LbaFormat formats[64];
@@ -201,11 +208,14 @@ static_assert(offsetof(IdentifyNamespace, format) == 26 &&
               offsetof(IdentifyNamespace, atomic_write_unit) == 34 &&
               offsetof(IdentifyNamespace, optimal_io_boundary) == 46 &&
               offsetof(IdentifyNamespace, copy_range_blocks) == 74 &&
+              offsetof(IdentifyNamespace, access_group) == 92 &&
               offsetof(IdentifyNamespace, nguid) == 104 &&
               offsetof(IdentifyNamespace, formats) == 128);
 
 // FUSES: Compare and Write.
 inline constexpr uint16_t kFusesCompareAndWrite = 1 << 0;
+// NSATTR.
+inline constexpr uint8_t kNamespaceWriteProtected = 1 << 0;
 // NSFEAT: the namespace has atomic write units of its own.
 inline constexpr uint8_t kNamespaceAtomicity = 1 << 1;
 

@@ -53,6 +53,8 @@ Status TcpConnection::start() {
   return watched;
 }
 
+std::string TcpConnection::local_host() const { return local_address(fd_.get()).host; }
+
 void TcpConnection::hang_up(const char* why) noexcept {
   if (stage_ == Stage::closed) return;
   // The usual end of an association is no news; its controller has told it.
@@ -84,7 +86,8 @@ void TcpConnection::close() noexcept {
 void TcpConnection::end_if_quiet() noexcept {
   if (stage_ != Stage::closed || free_.size() != requests_.size() || told_ended_) return;
   told_ended_ = true;
-  group_.reactor().post([this] { ended_(*this); });
+  // The call destroys the connection, and this copy outlives it.
+  group_.reactor().post([this, ended = ended_] { ended(*this); });
 }
 
 void TcpConnection::on_ready(uint32_t events) noexcept {
@@ -136,6 +139,7 @@ void TcpConnection::complete(Request& base) noexcept {
     release(request);
     return end_if_quiet();
   }
+  if (deadline_.set && queue_.admitted()) group_.reactor().cancel(deadline_);
   const bool reads = nvme::data_direction(request.command) == nvme::DataDirection::to_host;
   request.has_data_to_send = reads && !request.data.empty() && request.completion.status().ok();
   if (!request.has_data_to_send) release_memory(request);
@@ -237,7 +241,7 @@ void TcpConnection::sent(size_t bytes) noexcept {
     TcpRequest& request = *to_send_[first_to_send_];
     const size_t length = request.header_bytes + request.trailer_bytes +
                           (request.has_data_to_send ? request.data.size() : 0);
-    if (sent_ < length) return;
+    if (sent_ < length) break;
     sent_ -= length;
     ++first_to_send_;
     if (request.state == TcpRequest::State::asking) {
@@ -246,7 +250,9 @@ void TcpConnection::sent(size_t bytes) noexcept {
       release(request);
     }
   }
-  to_send_.clear();
+  // Not at every answer, and not never: a socket that always has some left would let the list grow.
+  if (first_to_send_ < to_send_.size() && first_to_send_ < kMostPieces) return;
+  to_send_.erase(to_send_.begin(), to_send_.begin() + static_cast<ptrdiff_t>(first_to_send_));
   first_to_send_ = 0;
 }
 

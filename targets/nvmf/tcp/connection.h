@@ -44,6 +44,7 @@ class TcpConnection final : Reactor::Handler, Transport {
  private:
   static constexpr size_t kBufferBytes = 32 * 1024;
   static constexpr unsigned kReserve = 2;
+  static constexpr unsigned kMostHeld = 64;  // of a kind, however much there is
 
   enum class Stage : uint8_t {
     opening,  // before the connection request
@@ -87,6 +88,7 @@ class TcpConnection final : Reactor::Handler, Transport {
   void complete(Request& request) noexcept override;
   void flush() noexcept override;
   void retry() noexcept override;
+  std::string local_host() const override;
 
   // ---- Arriving (receive.cc)
   void receive() noexcept;

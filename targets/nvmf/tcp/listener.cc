@@ -57,6 +57,13 @@ std::string ListenAddress::to_string() const {
   return (is_ipv6() ? "[" + host + "]" : host) + ":" + port;
 }
 
+ListenAddress local_address(int fd) {
+  sockaddr_storage address{};
+  socklen_t bytes = sizeof address;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes);
+  return describe(reinterpret_cast<sockaddr*>(&address), bytes);
+}
+
 Result<std::shared_ptr<TcpListener>> TcpListener::open(Reactor& reactor,
                                                        const ListenAddress& address,
                                                        Accepted accepted) {
@@ -79,12 +86,9 @@ Result<std::shared_ptr<TcpListener>> TcpListener::open(Reactor& reactor,
     return error(listen_error(address, "bind"));
   }
   if (::listen(fd.get(), kBacklog) != 0) return error(listen_error(address, "listen"));
-  sockaddr_storage bound{};
-  socklen_t bytes = sizeof bound;
-  ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &bytes);
+  ListenAddress bound = local_address(fd.get());
   std::shared_ptr<TcpListener> listener(
-      new TcpListener(reactor, describe(reinterpret_cast<sockaddr*>(&bound), bytes), std::move(fd),
-                      std::move(accepted)));
+      new TcpListener(reactor, std::move(bound), std::move(fd), std::move(accepted)));
   Status watched;
   reactor.run(
       [&] { watched = reactor.watch(listener->watch_, listener->fd_.get(), EPOLLIN, *listener); });

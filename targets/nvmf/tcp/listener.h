@@ -19,9 +19,14 @@ struct ListenAddress {
 
   // "10.0.0.1:4420", "[fe80::1]:4420".
   std::string to_string() const;
+  // All of the machine's addresses, "0.0.0.0" or "::".
+  bool is_any() const { return host == "0.0.0.0" || host == "::"; }
   bool is_ipv6() const { return host.find(':') != std::string::npos; }
   friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
 };
+
+// Of this side of a bound or connected socket.
+ListenAddress local_address(int fd);
 
 class TcpListener final : Reactor::Handler {
  public:

@@ -18,6 +18,8 @@ namespace {
 
 // Reads of the socket before others have their turn.
 constexpr int kReadsAtOnce = 8;
+// For a host to take the termination it is sent.
+constexpr Duration kTerminationTime = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -92,6 +94,7 @@ TcpConnection::Step TcpConnection::fail(const PduFault& fault) noexcept {
   stage_ = Stage::ending;
   begin_ = end_ = 0;
   incoming_ = {};
+  group_.reactor().set(deadline_, kTerminationTime);
   if (!std::exchange(flush_due_, true)) group_.send_soon(*this);
   return Step::starved;
 }
@@ -172,13 +175,18 @@ bool TcpConnection::get_memory(TcpRequest& request, uint32_t bytes, Kind kind) n
     kind = bytes <= BufferPool::kSmallBytes ? Kind::small : Kind::large;
   }
   unsigned& held = held_[static_cast<size_t>(kind)];
+  if (held >= kMostHeld) return false;
   const auto need = held < kReserve ? BufferPool::Need::must : BufferPool::Need::may_wait;
   request.buffer = group_.buffers().take(bytes, need);
   if (request.buffer.empty()) return false;
   request.kind = kind;
   ++held;
-  // Of another host's, perhaps. A read fills all of it; what an admin command leaves is to be zero.
-  if (queue_.id() == 0) std::fill(request.buffer.begin(), request.buffer.end(), std::byte{});
+  // Of another host's, perhaps. A read fills all of it; what other commands leave is to be zero.
+  const bool fills_all =
+      queue_.id() != 0 && request.command.opcode == static_cast<uint8_t>(nvme::IoOpcode::read);
+  const bool takes_data = nvme::data_direction(request.command) != nvme::DataDirection::to_host;
+  if (!fills_all && !takes_data)
+    std::fill(request.buffer.begin(), request.buffer.end(), std::byte{});
   return true;
 }
 
@@ -193,6 +201,7 @@ TcpConnection::Step TcpConnection::take_command(const PduHeader& header,
   CommandPdu pdu;
   std::memcpy(static_cast<void*>(&pdu), buffer_.get() + begin_, sizeof pdu);
   request->command = pdu.command;
+  queue_.arrive(*request);
   request->digest_wrong = false;
   request->has_data_to_send = false;
   request->received = 0;
@@ -240,7 +249,7 @@ TcpConnection::Step TcpConnection::take_command(const PduHeader& header,
     refuse(*request, nvme::kDataLengthInvalid);
   } else if (bytes + scratch == 0) {
     execute(*request);
-  } else if (get_memory(*request, bytes + scratch, Kind::none)) {
+  } else if (starved_.empty() && get_memory(*request, bytes + scratch, Kind::none)) {
     request->data = request->buffer.first(bytes + scratch);
     direction == nvme::DataDirection::to_controller&& scratch == 0 ? ask_for_data(*request)
                                                                    : execute(*request);
@@ -394,11 +403,7 @@ TcpConnection::Step TcpConnection::take_host_data(const PduHeader& header,
 
 void TcpConnection::execute(TcpRequest& request) noexcept {
   request.state = TcpRequest::State::executing;
-  const bool was_connected = queue_.connected();
   queue_.execute(request);
-  if (!was_connected && queue_.connected() && stage_ == Stage::serving) {
-    group_.reactor().cancel(deadline_);
-  }
 }
 
 void TcpConnection::refuse(TcpRequest& request, nvme::CompletionStatus status) noexcept {

@@ -221,7 +221,7 @@ TEST_F(NvmfTargetTest, RefusesConnectsThatMakeNoSense) {
   served_->expect_ok(served_->target->add_host(kNqn, "nqn.2014-08.org.example:host"));
   RawHost host(served_->address);
   host.become_admin(kNqn);
-  EXPECT_EQ(log_.count("is not allowed"), 1u);
+  EXPECT_EQ(log_.count("is not allowed in"), 1u);
 }
 
 TEST_F(NvmfTargetTest, AQueueBelongsToOneHostAndOneConnection) {
@@ -394,6 +394,53 @@ TEST_F(NvmfTargetTest, AbortsWhatWaitsForAnEvent) {
   EXPECT_EQ(host.run(abort).completion.result, nvme::kNotAborted);
 }
 
+TEST_F(NvmfTargetTest, TellsHowItIsReached) {
+  serve({});
+  nvmf::Target& target = *served_->target;
+  const std::string nqn = "nqn.2014-08.org.example:paths";
+  served_->expect_ok(
+      target.create_subsystem({.nqn = nqn, .allow_any_host = true, .reports_access = true}));
+  ASSERT_TRUE(target.add_namespace(nqn, std::move(*open_device(*served_->context, "ram:1M"))));
+  const auto first = *target.add_listener(nqn, {"127.0.0.1", "0"}),
+             second = *target.add_listener(nqn, {"127.0.0.1", "0"});
+  served_->expect_ok(target.set_access(nqn, second, nvme::AccessState::inaccessible));
+  RawHost host(first), io(first), other(second), other_io(second);
+  io.become_io(nqn, host.become_admin(nqn));
+  other_io.become_io(nqn, other.become_admin(nqn));
+  const Command read = transfer(nvme::IoOpcode::read, 0, 1);
+  EXPECT_TRUE(io.run(read, {}, 512).status().ok());
+  EXPECT_TRUE(other_io.run(read, {}, 512).status().is(nvme::kAccessInaccessible));
+  const auto state_of = [&](RawHost& through) {
+    const RawAnswer page = through.run(get_log(nvme::LogPage::asymmetric_access, 64), {}, 64);
+    EXPECT_TRUE(page.status().ok());
+    nvme::AccessGroup group;
+    std::memcpy(static_cast<void*>(&group), page.data.data() + sizeof(nvme::AccessLogHeader),
+                sizeof group);
+    EXPECT_EQ(group.id, 1u);
+    EXPECT_EQ(group.namespaces, 1u);
+    return static_cast<nvme::AccessState>(group.state);
+  };
+  EXPECT_EQ(state_of(host), nvme::AccessState::optimized);
+  EXPECT_EQ(state_of(other), nvme::AccessState::inaccessible);
+  // Fail over: each host is told on its own path.
+  for (RawHost* each : {&host, &other}) {
+    Command configure = admin(nvme::AdminOpcode::set_features);
+    configure.cdw10 = static_cast<uint32_t>(nvme::Feature::async_event_config);
+    configure.cdw11 = nvme::kReportAsymmetricAccess;
+    EXPECT_TRUE(each->run(configure).status().ok());
+    each->submit(admin(nvme::AdminOpcode::async_event_request));
+  }
+  served_->expect_ok(target.set_access(nqn, first, nvme::AccessState::persistent_loss));
+  served_->expect_ok(target.set_access(nqn, second, nvme::AccessState::non_optimized));
+  for (RawHost* each : {&host, &other}) {
+    EXPECT_EQ(each->answer().completion.result >> 8 & 0xff, nvme::kAsymmetricAccessChanged);
+  }
+  EXPECT_TRUE(io.run(read, {}, 512).status().is(nvme::kAccessPersistentLoss));
+  EXPECT_TRUE(other_io.run(read, {}, 512).status().ok());
+  EXPECT_EQ(target.set_access(kNqn, served_->address, nvme::AccessState::change).code(),
+            StatusCode::unsupported);
+}
+
 TEST_F(NvmfTargetTest, DiscoveryTellsWhatAHostMaySee) {
   serve();
   served_->expect_ok(served_->target->create_subsystem(
@@ -495,6 +542,47 @@ TEST_F(NvmfTargetTest, ComparesAndWritesAtOnce) {
   Command write = transfer(nvme::IoOpcode::write, 7, 1);
   write.flags = nvme::kFusedSecond;
   EXPECT_TRUE(io.run(write, ones).status().is(nvme::kMissingFusedCommand));
+}
+
+// Goal: fused commands follow each other as they were sent, not as their data comes; others may pass meanwhile.
+TEST_F(NvmfTargetTest, PairsFusedCommandsAsTheyWereSent) {
+  serve();
+  RawHost host(served_->address), io(served_->address);
+  io.become_io(kNqn, host.become_admin(kNqn));
+  const std::vector<std::byte> zeros(512), ones(512, std::byte{1});
+  Command compare = transfer(nvme::IoOpcode::compare, 7, 1),
+          write = transfer(nvme::IoOpcode::write, 7, 1);
+  compare.flags = nvme::kFusedFirst;
+  compare.cid = 1;
+  write.flags = nvme::kFusedSecond;
+  write.cid = 2;
+  io.submit(compare, {}, 512);  // its data is asked for
+  io.submit(write, ones);
+  Command read = transfer(nvme::IoOpcode::read, 7, 1);
+  read.cid = 3;
+  io.submit(read, {}, 512);
+  const auto asked = io.receive();
+  ASSERT_TRUE(asked && asked->type() == PduType::ready_to_transfer);
+  const RawAnswer before = io.answer();
+  EXPECT_EQ(before.completion.cid, 3);
+  EXPECT_EQ(before.data, zeros);
+  auto data = asked->as<nvme::tcp::DataPdu>();
+  data.header = {.type = static_cast<uint8_t>(PduType::host_data),
+                 .flags = nvme::tcp::kLastData,
+                 .header_bytes = 24,
+                 .data_offset = 24,
+                 .bytes = 24 + 512};
+  io.send(data, zeros);
+  EXPECT_TRUE(io.answer().status().ok());
+  EXPECT_TRUE(io.answer().status().ok());
+  EXPECT_EQ(io.run(read, {}, 512).data, ones);
+  // The second is refused as it comes: the first is told.
+  io.submit(compare, ones);
+  RawHost::set_sgl(write, 4096, nvme::SglType::keyed_data_block);
+  io.send(RawHost::capsule(write, 512), ones);
+  const RawAnswer first = io.answer(), second = io.answer();
+  EXPECT_TRUE(first.status().is(nvme::kFailedFusedCommand));
+  EXPECT_TRUE(second.status().is(nvme::kSglTypeInvalid));
 }
 
 TEST_F(NvmfTargetTest, CopiesAndVerifiesAndDeallocates) {
