@@ -5,11 +5,13 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/try.h"
 #include "reactor/reactor.h"
+#include "targets/daemon/key_file.h"
 #include "targets/daemon/service.h"
 #include "targets/nvmf/target.h"
 
@@ -21,7 +23,9 @@ struct Arguments {
   std::string nqn = "nqn.2014-08.org.nvmexpress:basalt";
   std::string serial = "1";
   std::vector<std::string> hosts;
+  std::string secret_file, controller_secret_file;
   std::vector<int> cores;
+  std::string user;
   std::vector<std::string> devices;
 };
 
@@ -35,6 +39,30 @@ Result<nvmf::ListenAddress> parse_address(const std::string& text) {
   if (!address.host.empty() && !address.port.empty()) return address;
   return error(StatusCode::invalid_argument,
                "--listen " + text + ": expected ADDRESS:PORT, as 10.0.0.1:4420 or [::1]:4420");
+}
+
+Result<nvme::auth::Secret> read_secret(const std::string& path) {
+  BASALT_TRY_ASSIGN(const std::string text, read_key_file(path));
+  auto secret = nvme::auth::Secret::parse(text);
+  if (!secret) return error(secret.error().with_context(path));
+  return secret;
+}
+
+// What the hosts have to know; nothing: they are let in by their names.
+Result<std::optional<nvmf::HostSecrets>> read_secrets(const Arguments& arguments) {
+  if (arguments.secret_file.empty() && arguments.controller_secret_file.empty()) {
+    return std::optional<nvmf::HostSecrets>();
+  }
+  if (arguments.hosts.empty() || arguments.secret_file.empty()) {
+    return error(StatusCode::invalid_argument,
+                 "secrets are asked of the hosts that --host names, by --dhchap-secret-file");
+  }
+  BASALT_TRY_ASSIGN(auto host, read_secret(arguments.secret_file));
+  std::optional<nvmf::HostSecrets> secrets(nvmf::HostSecrets{std::move(host), {}});
+  if (!arguments.controller_secret_file.empty()) {
+    BASALT_TRY_ASSIGN(secrets->controller, read_secret(arguments.controller_secret_file));
+  }
+  return secrets;
 }
 
 Status serve(const Arguments& arguments) {
@@ -54,8 +82,9 @@ Status serve(const Arguments& arguments) {
   BASALT_TRY(target.create_subsystem({.nqn = arguments.nqn,
                                       .serial = arguments.serial,
                                       .allow_any_host = arguments.hosts.empty()}));
+  BASALT_TRY_ASSIGN(const auto secrets, read_secrets(arguments));
   for (const std::string& host : arguments.hosts) {
-    BASALT_TRY(target.add_host(arguments.nqn, host));
+    BASALT_TRY(target.add_host(arguments.nqn, host, secrets));
   }
   for (const std::string& uri : arguments.devices) {
     BASALT_TRY_ASSIGN(std::shared_ptr<Device> device, open_device(*context, uri));
@@ -71,6 +100,7 @@ Status serve(const Arguments& arguments) {
     std::printf("listening on %s as %s\n", address.to_string().c_str(), arguments.nqn.c_str());
   }
   std::fflush(stdout);
+  if (!arguments.user.empty()) BASALT_TRY(become_user(arguments.user));
   notify_service_manager("READY=1");
   signals.wait();
   notify_service_manager("STOPPING=1");
@@ -99,8 +129,17 @@ int main(int argc, char** argv) {
   app.add_option("--nqn", arguments.nqn, "the subsystem's name")->capture_default_str();
   app.add_option("--serial", arguments.serial, "its serial number")->capture_default_str();
   app.add_option("--host", arguments.hosts, "names of the hosts let in; none given: all");
+  app.add_option(
+      "--dhchap-secret-file", arguments.secret_file,
+      "a file with the secret these hosts must know (DHHC-1:…, as nvme gen-dhchap-key makes it)");
+  app.add_option(
+      "--dhchap-ctrl-secret-file", arguments.controller_secret_file,
+      "a file with the secret by which this target proves itself to hosts that ask for it");
   app.add_option("--core", arguments.cores,
                  "cores to run on, one thread each; none given: one thread, anywhere");
+  app.add_option(
+      "--user", arguments.user,
+      "who to be once everything given here is open; what is opened later he must be allowed to");
   CLI11_PARSE(app, argc, argv);
   const basalt::Status status = basalt::serve(arguments);
   if (status.ok()) return 0;

@@ -1,11 +1,16 @@
 // See service.h.
 #include "targets/daemon/service.h"
 
+#include <grp.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -35,6 +40,20 @@ void TerminationSignals::wait() const {
   const sigset_t set = termination();
   int number = 0;
   ::sigwait(&set, &number);
+}
+
+Status become_user(const std::string& name) {
+  std::array<char, 16384> buffer;
+  passwd entry{};
+  passwd* found = nullptr;
+  ::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr) return {StatusCode::not_found, "there is no user " + name};
+  if (::initgroups(name.c_str(), entry.pw_gid) != 0 || ::setgid(entry.pw_gid) != 0 ||
+      ::setuid(entry.pw_uid) != 0) {
+    return {StatusCode::permission_denied,
+            "become user " + name + ": " + std::strerror(errno) + "; only root may"};
+  }
+  return {};
 }
 
 void notify_service_manager(std::string_view state) {

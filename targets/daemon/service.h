@@ -1,6 +1,9 @@
 // What a long-running program owes the system it runs under: it ends when it is told to, and says when it is ready.
 #pragma once
 
+#include <basalt/status.h>
+
+#include <string>
 #include <string_view>
 
 namespace basalt {
@@ -15,5 +18,9 @@ class TerminationSignals {
 
 // Tells the service manager `state`, as "READY=1" or "STOPPING=1" (sd_notify(3)); nothing where there is none.
 void notify_service_manager(std::string_view state);
+
+// From here on the process, all its threads, is that user with his groups, for good. What is open stays open. Errors:
+// not_found (no such user), permission_denied (only root may).
+Status become_user(const std::string& name);
 
 }  // namespace basalt

@@ -9,7 +9,7 @@
 # Exit status: that of the first part that fails; 77 when there is no guestrun.
 set -euo pipefail
 
-all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth nvmf
+all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth nvmf nvmf_control
   store_512 store_4096 store_unplugged noiommu)
 quick=(driver_512 tool store_512)
 
@@ -154,6 +154,60 @@ nvmf() {
   serve "$port"
   wait "$guest" || status=$?
   cat "$scratch/log"
+  kill "$server"
+  wait "$server"
+  return "$status"
+}
+
+nvmf_control() { # takes a newer kernel
+  local nqn=nqn.2014-08.org.example:disk secure=nqn.2014-08.org.example:secure host=nqn.2014-08.org.example:host
+  local secret=DHHC-1:00:ICcuNTxDSlFYX2ZtdHuCiZCXnqWss7rByM/W3eTr8vmMpzdS:
+  local controller_secret=DHHC-1:02:MDc+RUxTWmFob3Z9hIuSmaCnrrW8w8rR2N/m7fT7AgkQFx4lLDM6QUhPVl1ka3J51wkKvA==:
+  local wrong=DHHC-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:
+  local first second
+  rpc() { "$build/tool/basalt" rpc -s "$scratch/rpc" "$@"; }
+  listener() { # NQN PORT STATE; says the port
+    rpc nvmf_subsystem_add_listener nqn="$1" listen_address.trtype=TCP listen_address.traddr=127.0.0.1 \
+      listen_address.trsvcid="$2" ana_state="$3" >/dev/null
+    rpc nvmf_subsystem_get_listeners nqn="$1" | sed -n 's/.*"trsvcid": "\([0-9]*\)".*/\1/p' | grep -vx "${4:-0}"
+  }
+  "$build/targets/daemon/basaltd" -r "$scratch/rpc" >"$scratch/served" 2>&1 &
+  local server=$!
+  until grep -q 'is ready' "$scratch/served"; do
+    kill -0 "$server" || return 1
+    sleep 0.1
+  done
+  (umask 077 && echo $secret >"$scratch/secret" && echo $controller_secret >"$scratch/controller_secret")
+  {
+    rpc keyring_file_add_key name=host path="$scratch/secret"
+    rpc keyring_file_add_key name=controller path="$scratch/controller_secret"
+    rpc bdev_malloc_create name=Disk num_blocks=16384 block_size=4096
+    rpc nvmf_create_transport trtype=TCP
+    rpc nvmf_create_subsystem nqn=$nqn allow_any_host=true ana_reporting=true
+    rpc nvmf_subsystem_add_ns nqn=$nqn namespace.bdev_name=Disk
+    rpc nvmf_create_subsystem nqn=$secure
+    rpc nvmf_subsystem_add_host nqn=$secure host=$host dhchap_key=host dhchap_ctrlr_key=controller
+  } >/dev/null
+  first=$(listener $nqn 0 optimized)
+  second=$(listener $nqn 0 inaccessible "$first")
+  listener $secure "$first" optimized >/dev/null
+  : >"$scratch/log"
+  "$guestrun" --kernel linux-image-6.12-amd64 --net --mem 1G --timeout 300 --module nvme-tcp --with-module dh_generic \
+    --deb nvme-cli --deb fio --script "$here/../../targets/nvmf/guest/linux_control.sh" "$first" "$second" $nqn $secure \
+    $secret $controller_secret $wrong >"$scratch/log" 2>&1 &
+  local guest=$! status=0 done=0 total line
+  while kill -0 "$guest" 2>/dev/null; do
+    total=$(grep -c '^ask ' "$scratch/log" || true)
+    while [ "$done" -lt "$total" ]; do
+      line=$(grep '^ask ' "$scratch/log" | sed -n "$((done += 1))p" | tr -d '\r')
+      # shellcheck disable=SC2086
+      rpc ${line#ask } >/dev/null
+    done
+    sleep 0.2
+  done
+  wait "$guest" || status=$?
+  cat "$scratch/log"
+  grep 'authentication failed' "$scratch/served" || status=1
   kill "$server"
   wait "$server"
   return "$status"

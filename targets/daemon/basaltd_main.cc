@@ -1,0 +1,71 @@
+// basaltd: the target daemon. What it exports is told over JSON-RPC, or by a file of such calls when it starts.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/try.h"
+#include "targets/daemon/daemon.h"
+#include "targets/daemon/service.h"
+
+namespace basalt {
+namespace {
+
+struct Arguments {
+  std::string socket = "/var/tmp/basalt.sock";
+  std::string config;
+  std::vector<int> cores;
+  std::string user;
+};
+
+Status serve(const Arguments& arguments) {
+  const TerminationSignals signals;
+  BASALT_TRY_ASSIGN(const auto daemon, Daemon::create({.cores = arguments.cores}));
+  if (!arguments.config.empty()) {
+    std::ifstream file(arguments.config);
+    if (!file) {
+      return {StatusCode::not_found, arguments.config + ": cannot be read"};
+    }
+    const rpc::Json config = rpc::Json::parse(file, nullptr, false);
+    if (config.is_discarded()) {
+      return {StatusCode::invalid_argument, arguments.config + ": is not JSON"};
+    }
+    if (Status status = daemon->configure(config); !status.ok()) {
+      return status.with_context(arguments.config);
+    }
+  }
+  BASALT_TRY(daemon->serve(arguments.socket));
+  std::printf("basaltd is ready; JSON-RPC on %s\n", arguments.socket.c_str());
+  std::fflush(stdout);
+  if (!arguments.user.empty()) BASALT_TRY(become_user(arguments.user));
+  notify_service_manager("READY=1");
+  signals.wait();
+  notify_service_manager("STOPPING=1");
+  return {};
+}
+
+}  // namespace
+}  // namespace basalt
+
+int main(int argc, char** argv) {
+  basalt::Arguments arguments;
+  CLI::App app(
+      "Serves targets until it gets SIGTERM, configured by JSON-RPC with SPDK's methods.\n"
+      "  basaltd --config /etc/basalt/config.json",
+      "basaltd");
+  app.set_version_flag("--version", BASALT_VERSION);
+  app.add_option("-r,--rpc-socket", arguments.socket, "the unix socket for JSON-RPC, mode 0600")
+      ->capture_default_str();
+  app.add_option("-c,--config", arguments.config, "a file as save_config writes it, to start with");
+  app.add_option("--core", arguments.cores,
+                 "cores to run on, one thread each; none given: one thread, anywhere");
+  app.add_option(
+      "--user", arguments.user,
+      "who to be once everything given here is open; what is opened later he must be allowed to");
+  CLI11_PARSE(app, argc, argv);
+  const basalt::Status status = basalt::serve(arguments);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "basaltd: %s\n", status.to_string().c_str());
+  return 1;
+}

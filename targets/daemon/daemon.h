@@ -1,0 +1,70 @@
+// Daemon: the devices, the target and the control plane of one process.
+//
+// It is configured by calls alone: those of the config file when it starts, those that come over the socket later. What it is
+// can be written down as such calls again (save_config).
+// Threads: configure() and call() one at a time; the socket's thread once serve() has been called.
+#pragma once
+
+#include <basalt/context.h>
+#include <basalt/status.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "reactor/reactor.h"
+#include "targets/daemon/bdev_table.h"
+#include "targets/nvmf/target.h"
+#include "targets/rpc/dispatcher.h"
+#include "targets/rpc/server.h"
+
+namespace basalt {
+
+struct DaemonOptions {
+  std::vector<int> cores;  // a reactor on each; none: one, anywhere
+  LogSink* log = nullptr;  // null: the Context's own
+};
+
+class Daemon {
+ public:
+  static Result<std::unique_ptr<Daemon>> create(const DaemonOptions& options);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+
+  // Makes the calls of a configuration as save_config writes it; at the first that fails it stops, and says which it was.
+  Status configure(const rpc::Json& config);
+  Result<rpc::Json> call(const std::string& method, const rpc::Json& params) {
+    return dispatcher_.call(method, params);
+  }
+  // From here on calls come by the socket.
+  Status serve(const std::string& socket_path);
+
+ private:
+  explicit Daemon(std::unique_ptr<Context> context);
+  void add_framework_methods();
+  void add_bdev_methods();
+  void add_nvmf_methods();
+  void add_keyring_methods();
+  Result<nvme::auth::Secret> read_secret(const std::string& key) const;
+  rpc::Json keyring_config() const;
+  rpc::Json bdev_config() const;
+  rpc::Json nvmf_config() const;
+  Status delete_bdev(const std::string& name, const std::string& product);
+  // The name of the bdev whose device it is; empty: none.
+  std::string name_of(const Device& device) const;
+
+  std::unique_ptr<Context> context_;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  BdevTable bdevs_;
+  std::unique_ptr<nvmf::Target> target_;
+  rpc::Json transport_;                      // the parameters it was made with; null: it was not
+  std::map<std::string, std::string> keys_;  // files, by the names of the keys in them
+  // The parameters that hosts with keys were added with, by subsystem and host.
+  std::map<std::pair<std::string, std::string>, rpc::Json> host_keys_;
+  rpc::Dispatcher dispatcher_;
+  std::unique_ptr<rpc::RpcServer> server_;
+};
+
+}  // namespace basalt
