@@ -199,7 +199,8 @@ nvmf_control() { # takes a newer kernel
   while kill -0 "$guest" 2>/dev/null; do
     total=$(grep -c '^ask ' "$scratch/log" || true)
     while [ "$done" -lt "$total" ]; do
-      line=$(grep '^ask ' "$scratch/log" | sed -n "$((done += 1))p" | tr -d '\r')
+      done=$((done + 1))
+      line=$(grep '^ask ' "$scratch/log" | sed -n "${done}p" | tr -d '\r')
       # shellcheck disable=SC2086
       rpc ${line#ask } >/dev/null
     done

@@ -9,7 +9,7 @@ host=nqn.2014-08.org.example:host
 connect() { # PORT NQN …
   port=$1 subsystem=$2
   shift 2
-  nvme connect -t tcp -a 10.0.2.2 -s "$port" -n "$subsystem" "$@"
+  nvme connect -t tcp -a 10.0.2.2 -s "$port" -n "$subsystem" --hostnqn $host --hostid 11111111-2222-4333-8444-555555555555 "$@"
 }
 until_true() {
   tries=200
@@ -30,6 +30,13 @@ echo "ask nvmf_subsystem_remove_ns nqn=$nqn nsid=2"
 until_true '! ls /sys/class/block | grep -q n2$'
 echo "and gone"
 
+# Alone in the namespace, for a while.
+nvme resv-register /dev/nvme0n1 --nrkey=4660 --rrega=0
+nvme resv-acquire /dev/nvme0n1 --crkey=4660 --rtype=1 --racqa=0
+nvme resv-report /dev/nvme0n1 --eds | grep -E 'rtype|regctl|rkey'
+nvme resv-release /dev/nvme0n1 --crkey=4660 --rtype=1 --rrela=0
+nvme resv-register /dev/nvme0n1 --crkey=4660 --rrega=1
+
 # Two paths: the first is taken away while fio writes, then given back for the second.
 connect "$second" "$nqn" >/dev/null
 until_true 'grep -q inaccessible /sys/class/nvme/nvme*/nvme*c*n1/ana_state'
@@ -47,13 +54,13 @@ cat /sys/class/nvme/nvme*/nvme*c*n1/ana_state | sort
 nvme disconnect -n "$nqn" >/dev/null
 
 # Who is who.
-connect "$first" "$secure" --hostnqn $host --dhchap-secret "$secret" >/dev/null
+connect "$first" "$secure" --dhchap-secret "$secret" >/dev/null
 echo "authenticated: $(cat /sys/class/nvme/nvme*/dhchap_secret | head -1 | cut -c 1-9)"
 nvme disconnect -n "$secure" >/dev/null
-connect "$first" "$secure" --hostnqn $host --dhchap-secret "$secret" --dhchap-ctrl-secret "$controller_secret" >/dev/null
+connect "$first" "$secure" --dhchap-secret "$secret" --dhchap-ctrl-secret "$controller_secret" >/dev/null
 echo "authenticated both ways"
 nvme disconnect -n "$secure" >/dev/null
-if connect "$first" "$secure" --hostnqn $host --dhchap-secret "$wrong" >/tmp/out 2>&1; then exit 1; fi
+if connect "$first" "$secure" --dhchap-secret "$wrong" >/tmp/out 2>&1; then exit 1; fi
 echo "refused with the wrong secret"
-if connect "$first" "$secure" --hostnqn $host >/tmp/out 2>&1; then exit 1; fi
+if connect "$first" "$secure" >/tmp/out 2>&1; then exit 1; fi
 echo "refused without one"
