@@ -9,12 +9,12 @@
 
 #include "base/try.h"
 #include "base/unique_fd.h"
+#include "nvme/page.h"
 #include "nvme/system_error.h"
 
 namespace basalt::nvme {
 namespace {
 
-constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kPresent = uint64_t{1} << 63;
 constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
 constexpr uint64_t kHugetlb = uint64_t{1} << 17;  // KPF_HUGE

@@ -14,8 +14,6 @@ using nvme::Command;
 using nvme::CompletionStatus;
 using nvme::IoOpcode;
 
-constexpr CompletionStatus kOk{};
-
 struct BlockRange {
   uint64_t first = 0;
   uint64_t count = 0;
@@ -53,7 +51,7 @@ CompletionStatus prepare_transfer(const Namespace& space, Request& request, Op o
   set(request, op, range);
   request.io.flags.fua = op == Op::write && (request.command.cdw12 & nvme::kForceUnitAccess) != 0;
   set_data(request, request.data);
-  return kOk;
+  return nvme::kGood;
 }
 
 template <class Struct>
@@ -91,7 +89,7 @@ CompletionStatus prepare_dataset(const Namespace& space, Request& request) {
   request.step = discards ? 0 : count;
   // No range has a block: something that does no harm.
   if (!next_discard(request)) set(request, Op::flush, {});
-  return kOk;
+  return nvme::kGood;
 }
 
 // ---- Copy: one for each range
@@ -116,7 +114,7 @@ CompletionStatus prepare_copy(const Namespace& space, Request& request) {
   request.step = 0;
   request.blocks_done = 0;
   next_io(space, request);
-  return kOk;
+  return nvme::kGood;
 }
 
 bool next_copy(Request& request) {
@@ -148,7 +146,7 @@ CompletionStatus prepare_verify(const Namespace& space, Request& request) {
   if (!is_inside(space, range_of(request.command))) return nvme::kLbaOutOfRange;
   request.blocks_done = 0;
   next_verify(space, request);
-  return kOk;
+  return nvme::kGood;
 }
 
 }  // namespace
@@ -161,7 +159,7 @@ CompletionStatus prepare_io(const Namespace& space, Request& request) noexcept {
     case IoOpcode::compare:
       if (!supported.has(Op::compare)) return nvme::kInvalidOpcode;
       return prepare_transfer(space, request, Op::compare);
-    case IoOpcode::flush: set(request, Op::flush, {}); return kOk;
+    case IoOpcode::flush: set(request, Op::flush, {}); return nvme::kGood;
     case IoOpcode::write_zeroes: {
       if (!supported.has(Op::write_zeroes)) return nvme::kInvalidOpcode;
       const BlockRange range = range_of(request.command);
@@ -169,7 +167,7 @@ CompletionStatus prepare_io(const Namespace& space, Request& request) noexcept {
       set(request, Op::write_zeroes, range);
       request.io.flags.fua = (request.command.cdw12 & nvme::kForceUnitAccess) != 0;
       request.io.flags.no_deallocate = (request.command.cdw12 & nvme::kDeallocate) == 0;
-      return kOk;
+      return nvme::kGood;
     }
     case IoOpcode::dataset_management:
       if (!supported.has(Op::discard)) return nvme::kInvalidOpcode;
@@ -211,13 +209,13 @@ CompletionStatus prepare_compare_and_write(const Namespace& space, Request& firs
   first.io.flags.fua = second.io.flags.fua;
   first.pieces[1] = {second.data.data(), second.data.size()};
   first.io.data = first.pieces;
-  return kOk;
+  return nvme::kGood;
 }
 
 CompletionStatus to_completion_status(StatusCode code, Op op) noexcept {
   const bool reads = op == Op::read || op == Op::compare;
   switch (code) {
-    case StatusCode::ok: return kOk;
+    case StatusCode::ok: return nvme::kGood;
     case StatusCode::miscompare: return nvme::kCompareFailure;
     case StatusCode::out_of_range: return nvme::kLbaOutOfRange;
     case StatusCode::unsupported: return nvme::kInvalidOpcode;

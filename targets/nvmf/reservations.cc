@@ -14,7 +14,6 @@ using nvme::ReservationType;
 
 namespace {
 
-constexpr CompletionStatus kOk{};
 constexpr uint32_t kIgnoreKey = 1 << 3;     // word 10: IEKEY
 constexpr uint32_t kPersistenceShift = 30;  // word 10 of Register: CPTPL
 constexpr uint32_t kPersistOn = 3;          // of that: through power loss
@@ -82,14 +81,14 @@ CompletionStatus Reservations::check_slowly(const HostIdentity& host,
                                             const Command& command) const noexcept {
   const MutexLock lock(mutex_);
   switch (type_) {
-    case ReservationType::none: return kOk;
+    case ReservationType::none: return nvme::kGood;
     case ReservationType::write_exclusive:
-      return holds(host) || only_reads(command) ? kOk : kReservationConflict;
-    case ReservationType::exclusive_access: return holds(host) ? kOk : kReservationConflict;
+      return holds(host) || only_reads(command) ? nvme::kGood : kReservationConflict;
+    case ReservationType::exclusive_access: return holds(host) ? nvme::kGood : kReservationConflict;
     case ReservationType::write_exclusive_registrants_only:
     case ReservationType::write_exclusive_all_registrants:
-      return find(host) != nullptr || only_reads(command) ? kOk : kReservationConflict;
-    default: return find(host) != nullptr ? kOk : kReservationConflict;
+      return find(host) != nullptr || only_reads(command) ? nvme::kGood : kReservationConflict;
+    default: return find(host) != nullptr ? nvme::kGood : kReservationConflict;
   }
 }
 
@@ -138,7 +137,7 @@ CompletionStatus Reservations::add(const HostIdentity& host, const Command& comm
   }
   ++generation_;
   changed();
-  return kOk;
+  return nvme::kGood;
 }
 
 CompletionStatus Reservations::acquire(const HostIdentity& host, const Command& command,
@@ -151,10 +150,10 @@ CompletionStatus Reservations::acquire(const HostIdentity& host, const Command& 
   if (known == nullptr || known->key != key_at(data, 0)) return kReservationConflict;
   switch (static_cast<nvme::ReservationAcquire>(command.cdw10 & 7)) {
     case nvme::ReservationAcquire::acquire:
-      if (is_held()) return holds(host) && type == type_ ? kOk : kReservationConflict;
+      if (is_held()) return holds(host) && type == type_ ? nvme::kGood : kReservationConflict;
       type_ = type;
       holder_ = host;
-      return kOk;
+      return nvme::kGood;
     case nvme::ReservationAcquire::preempt: return preempt(host, key_at(data, 8), type);
     // It would have to wait until what the others have at devices is over, on every reactor.
     default: return nvme::kInvalidField;
@@ -179,7 +178,7 @@ CompletionStatus Reservations::preempt(const HostIdentity& host, uint64_t key,
   }
   ++generation_;
   changed();
-  return kOk;
+  return nvme::kGood;
 }
 
 size_t Reservations::remove_others(const HostIdentity& host, const uint64_t* key) {
@@ -198,15 +197,15 @@ CompletionStatus Reservations::release(const HostIdentity& host, const Command& 
   if (known == nullptr || known->key != key_at(data, 0)) return kReservationConflict;
   switch (static_cast<nvme::ReservationRelease>(command.cdw10 & 7)) {
     case nvme::ReservationRelease::release:
-      if (!holds(host)) return kOk;  // as the specification has it
+      if (!holds(host)) return nvme::kGood;  // as the specification has it
       if ((command.cdw10 >> 8 & 0xff) != static_cast<uint32_t>(type_)) return nvme::kInvalidField;
       type_ = ReservationType::none;
-      return kOk;
+      return nvme::kGood;
     case nvme::ReservationRelease::clear:
       registrants_.clear();
       ++generation_;
       changed();
-      return kOk;
+      return nvme::kGood;
     default: return nvme::kInvalidField;
   }
 }
@@ -232,7 +231,7 @@ CompletionStatus Reservations::report(const Command& command, std::span<std::byt
     std::copy(known.host.id.begin(), known.host.id.end(), std::begin(one.host_id));
     add_bytes(&one, sizeof one);
   }
-  return kOk;
+  return nvme::kGood;
 }
 
 }  // namespace basalt::nvmf

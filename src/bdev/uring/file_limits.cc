@@ -19,7 +19,6 @@ namespace basalt {
 namespace {
 
 constexpr uint32_t kSmallestBlock = 512;
-constexpr uint32_t kLargestBlock = 65536;
 constexpr uint32_t kPageBytes = 4096;
 constexpr uint32_t kMostPagesPerRequest = 256;  // BIO_MAX_VECS
 
@@ -34,8 +33,9 @@ Result<uint32_t> try_direct_alignment(int fd, const std::string& name) {
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };
-  const std::unique_ptr<void, Free> memory(std::aligned_alloc(kLargestBlock, kLargestBlock));
-  for (uint32_t bytes = kSmallestBlock; bytes <= kLargestBlock; bytes *= 2) {
+  const std::unique_ptr<void, Free> memory(
+      std::aligned_alloc(kLargestFileBlock, kLargestFileBlock));
+  for (uint32_t bytes = kSmallestBlock; bytes <= kLargestFileBlock; bytes *= 2) {
     if (pread(fd, memory.get(), bytes, bytes) >= 0) return bytes;
     if (errno != EINVAL) return error(errno_status(errno, name + ": read with O_DIRECT"));
   }
@@ -64,9 +64,9 @@ Status probe_alignment(const HostFile& file, bool direct, const std::string& nam
     limits.memory_alignment = *found;
   }
   if (!direct) limits.memory_alignment = 1;
-  if (!direct && limits.block_bytes > kLargestBlock) limits.block_bytes = kSmallestBlock;
+  if (!direct && limits.block_bytes > kLargestFileBlock) limits.block_bytes = kSmallestBlock;
   for (const uint32_t bytes : {limits.block_bytes, limits.memory_alignment}) {
-    if (std::has_single_bit(bytes) && bytes <= kLargestBlock) continue;
+    if (std::has_single_bit(bytes) && bytes <= kLargestFileBlock) continue;
     return Status(StatusCode::unsupported,
                   name + ": direct I/O wants multiples of " + std::to_string(bytes) +
                       " B; supported are powers of two up to 65536; direct=0 goes through the "
@@ -83,7 +83,8 @@ uint32_t unsplit_bytes(dev_t device) {
   if (const uint64_t kilobytes = queue_number(device, "max_sectors_kb"); kilobytes != 0) {
     bytes = std::min(bytes, kilobytes * 1024);
   }
-  return static_cast<uint32_t>(std::max(bytes / kLargestBlock, uint64_t{1}) * kLargestBlock);
+  return static_cast<uint32_t>(std::max(bytes / kLargestFileBlock, uint64_t{1}) *
+                               kLargestFileBlock);
 }
 
 void probe_block_device(const HostFile& file, FileLimits& limits) {

@@ -11,6 +11,9 @@
 
 namespace basalt {
 
+// No device has larger blocks.
+inline constexpr uint32_t kLargestFileBlock = 65536;
+
 struct FileLimits {
   uint32_t block_bytes = 512;         // smallest offset and length the file takes
   uint32_t memory_alignment = 1;      // of buffers

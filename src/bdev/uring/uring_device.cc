@@ -18,7 +18,6 @@
 namespace basalt {
 namespace {
 
-constexpr uint64_t kLargestBlock = 65536;
 constexpr uint64_t kMostDepth = 4096;
 // Larger commands gain nothing and keep others waiting.
 constexpr uint32_t kLargestTransferBytes = uint64_t{16} << 20;
@@ -60,7 +59,7 @@ Result<Keys> read_keys(UriOptions& options, const Uri& uri, const DeviceOpenOpti
   keys.depth = static_cast<unsigned>(depth);
   keys.request.open_flags = keys.direct ? O_DIRECT : 0;
   if (keys.block_bytes &&
-      (!std::has_single_bit(*keys.block_bytes) || *keys.block_bytes > kLargestBlock)) {
+      (!std::has_single_bit(*keys.block_bytes) || *keys.block_bytes > kLargestFileBlock)) {
     return options.complain("block", "must be a power of two from 512 to 64K");
   }
   const uint64_t block = keys.block_bytes.value_or(512);

@@ -22,7 +22,7 @@ enum class StatusType : uint8_t {
 };
 
 // The codes this library itself looks at or answers.
-inline constexpr CompletionStatus kInvalidOpcode{0, 0x01}, kInvalidField{0, 0x02},
+inline constexpr CompletionStatus kGood{}, kInvalidOpcode{0, 0x01}, kInvalidField{0, 0x02},
     kIdConflict{0, 0x03}, kDataTransferError{0, 0x04}, kPowerLoss{0, 0x05}, kInternalError{0, 0x06},
     kAbortRequested{0, 0x07}, kAbortSubmissionQueueDeleted{0, 0x08}, kInvalidNamespace{0, 0x0b},
     kCommandSequenceError{0, 0x0c}, kInvalidPrpOffset{0, 0x13}, kNamespaceNotReady{0, 0x82},

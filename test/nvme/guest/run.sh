@@ -11,7 +11,7 @@ set -euo pipefail
 
 all=(functions_48 functions_39 functions_group driver_512 driver_4096 zoned unplugged hotplug tool tcp tcp_multipath tcp_auth nvmf nvmf_control
   store_512 store_4096 store_unplugged noiommu)
-quick=(driver_512 tool store_512)
+quick=(driver_512 tool store_512 nvmf)
 
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 here=$root/test/nvme/guest

@@ -129,7 +129,7 @@ TEST_F(DaemonTest, DeletesADeviceThatIsExported) {
   EXPECT_TRUE(call("bdev_get_bdevs").empty());
   nvme::Command flush;
   flush.nsid = 1;
-  EXPECT_TRUE(io.run(flush).status().is(nvme::kInvalidNamespace));
+  EXPECT_TRUE(io.run(flush).status().is(nvme::kInvalidNamespace)) << log_.text();
   call(
       "nvmf_subsystem_remove_listener",
       R"({"nqn": "nqn.2014-08.org.example:disk", "listen_address": {"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": ")" +

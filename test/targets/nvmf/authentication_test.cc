@@ -14,7 +14,6 @@
 namespace basalt {
 namespace {
 
-constexpr const char* kNqn = ServedTarget::kNqn;
 constexpr const char* kHost = "nqn.2014-08.org.example:host";
 constexpr const char* kSecret = "DHHC-1:00:ICcuNTxDSlFYX2ZtdHuCiZCXnqWss7rByM/W3eTr8vmMpzdS:";
 constexpr const char* kOther =
@@ -26,13 +25,13 @@ class NvmfAuthentication : public testing::Test {
     std::string pattern = (std::filesystem::temp_directory_path() / "basalt-XXXXXX").string();
     EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
     directory_ = pattern;
-    served_.expect_ok(served_.target->allow_any_host(kNqn, false));
+    served_.expect_ok(served_.target->allow_any_host(ServedTarget::kNqn, false));
   }
   ~NvmfAuthentication() override { std::filesystem::remove_all(directory_); }
   void let_in(bool proves_itself) {
     nvmf::HostSecrets secrets{std::move(*nvme::auth::Secret::parse(kSecret)), {}};
     if (proves_itself) secrets.controller = std::move(*nvme::auth::Secret::parse(kOther));
-    served_.expect_ok(served_.target->add_host(kNqn, kHost, std::move(secrets)));
+    served_.expect_ok(served_.target->add_host(ServedTarget::kNqn, kHost, std::move(secrets)));
   }
   std::string file(const std::string& name, const char* secret) {
     std::ofstream(directory_ + "/" + name) << secret << "\n";
@@ -105,7 +104,7 @@ class NvmfWrongAuthentication : public NvmfAuthentication {
     let_in(false);
     host_.open();
     const RawAnswer connected =
-        host_.connect(RawHost::connect_data(kNqn, nvme::kAnyController, kHost), 0);
+        host_.connect(RawHost::connect_data(ServedTarget::kNqn, nvme::kAnyController, kHost), 0);
     EXPECT_TRUE(connected.status().ok());
     EXPECT_TRUE(nvme::ConnectResult{connected.completion.result}.wants_authentication());
   }

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -169,6 +170,7 @@ class RawHost {
   bool read(std::span<std::byte> into) {
     while (!into.empty()) {
       const ssize_t got = ::recv(fd_.get(), into.data(), into.size(), 0);
+      if (got < 0 && errno == EINTR) continue;
       if (got <= 0) return false;
       into = into.subspan(static_cast<size_t>(got));
     }
