@@ -38,7 +38,8 @@ TcpConnection::TcpConnection(Target& target, PollGroup& group, UniqueFd fd, std:
       buffer_(new std::byte[kBufferBytes]),
       queue_(target, group, *this, std::move(listener), std::move(peer)) {
   deadline_.expired = [this] {
-    hang_up(stage_ == Stage::draining ? "the host does not close it" : "no Connect in time");
+    const bool ends = stage_ == Stage::ending || stage_ == Stage::draining;
+    hang_up(ends ? "the host does not close it" : "no Connect in time");
   };
 }
 
