@@ -41,13 +41,16 @@ KINDS = {
         fuzz("vfio_user", *BASE, "nvme/vfio_user/protocol.*"),
         fuzz("nvme_tcp", *BASE, "src/wire/nvme/tcp_pdu.*", "nvme/commands.h",
              "nvme/tcp/tcp_queue.*", "nvme/tcp/tcp_events.*"),
+        fuzz("nvmf_tcp", *BASE, "src/reactor", "src/wire/nvme", "targets/nvmf"),
+        fuzz("nvmf_authentication", *BASE, "src/wire/nvme/auth", "targets/nvmf/authentication.*"),
+        fuzz("rpc", *BASE, "targets/rpc"),
         fuzz("store_image", *STORE),
         # Distinct states in which power loss leaves the disk (test/crash/every_state_test.cc).
         Kind("crash", "distinct", 2_000_000, STORE),
         # An hour of kill -9, and an hour of power loss on the simulated disk (test/system/stress).
-        # Without the NVMe driver's side of src, which they do not link.
+        # Without the NVMe driver's and the targets' side of src, which they do not link.
         Kind("stress", "seconds", 60 * 60, ("include", "src", ":(exclude)src/wire",
-                                            ":(exclude)src/bdev/nvme", "blobfs", "rocksdb_env",
+                                            ":(exclude)src/reactor", ":(exclude)src/bdev/nvme", "blobfs", "rocksdb_env",
                                             "test/sim", "test/system/stress")),
         Kind("stress_power", "seconds", 60 * 60, (*STORE, "rocksdb_env", "test/system/stress")),
     )
