@@ -27,7 +27,6 @@ class DeviceChannel final : Reactor::Handler {
     channel_->submit(io);
   }
   void completed() noexcept { --outstanding_; }
-  void cancel(Io& io) noexcept { channel_->cancel(io); }
   size_t outstanding() const { return outstanding_; }
   // As Reactor::Poller's.
   unsigned poll() noexcept { return outstanding_ == 0 ? 0 : channel_->poll(); }

@@ -132,7 +132,8 @@ void Queue::finish(Request& request, CompletionStatus status) noexcept {
   request.completion.sq_id = 0;  // reserved on fabrics
   request.completion.sq_head =
       flow_control_disabled_ ? uint16_t{0xffff} : static_cast<uint16_t>(head_);
-  const uint16_t retry = is_permanent(status) ? nvme::kDoNotRetry : uint16_t{0};
+  const bool permanent = !status.ok() && is_permanent(status);
+  const uint16_t retry = permanent ? nvme::kDoNotRetry : uint16_t{0};
   request.completion.status_and_phase = static_cast<uint16_t>((status.field() | retry) << 1);
   transport_.complete(request);
 }

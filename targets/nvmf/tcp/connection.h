@@ -80,7 +80,6 @@ class TcpConnection final : Reactor::Handler, Transport {
     uint32_t offset = 0, left = 0;  // of the command's data
     uint32_t begin = 0, bytes = 0;  // of this PDU's
     bool digest = false;            // follows
-    bool is_last = false;           // of what was asked for
   };
   enum class Step : bool { more, starved };
 

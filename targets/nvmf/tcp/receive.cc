@@ -303,8 +303,7 @@ void TcpConnection::begin_data(const PduHeader& header, TcpRequest* request, uin
                .left = bytes,
                .begin = offset,
                .bytes = bytes,
-               .digest = (header.flags & kDataDigest) != 0,
-               .is_last = (header.flags & kLastData) != 0};
+               .digest = (header.flags & kDataDigest) != 0};
 }
 
 TcpConnection::Step TcpConnection::take_data() noexcept {
