@@ -102,6 +102,7 @@ class TcpConnection final : Reactor::Handler, Transport {
   void finish_data() noexcept;
   std::optional<nvme::tcp::PduFault> check_digest(const nvme::tcp::PduHeader& header) noexcept;
   bool get_memory(TcpRequest& request, uint32_t bytes, Kind kind) noexcept;
+  void proceed(TcpRequest& request, uint32_t bytes) noexcept;
   void ask_for_data(TcpRequest& request) noexcept;
   void execute(TcpRequest& request) noexcept;
   void refuse(TcpRequest& request, nvme::CompletionStatus status) noexcept;

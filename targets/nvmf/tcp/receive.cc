@@ -250,15 +250,23 @@ TcpConnection::Step TcpConnection::take_command(const PduHeader& header,
   } else if (bytes + scratch == 0) {
     execute(*request);
   } else if (starved_.empty() && get_memory(*request, bytes + scratch, Kind::none)) {
-    request->data = request->buffer.first(bytes + scratch);
-    direction == nvme::DataDirection::to_controller&& scratch == 0 ? ask_for_data(*request)
-                                                                   : execute(*request);
+    proceed(*request, bytes + scratch);
   } else {
     request->state = TcpRequest::State::starved;
     starved_.push_back(request);
     if (!std::exchange(waits_for_buffer_, true)) group_.wait_for_buffer(*this);
   }
   return stage_ == Stage::serving ? Step::more : Step::starved;
+}
+
+// Its memory is there.
+void TcpConnection::proceed(TcpRequest& request, uint32_t bytes) noexcept {
+  request.data = request.buffer.first(bytes);
+  if (nvme::data_direction(request.command) == nvme::DataDirection::to_controller) {
+    ask_for_data(request);
+  } else {
+    execute(request);
+  }
 }
 
 void TcpConnection::retry() noexcept {
@@ -278,9 +286,7 @@ void TcpConnection::retry() noexcept {
     const uint32_t scratch = Queue::scratch_bytes(request.command, queue_.id());
     const uint32_t bytes = scratch > 0 ? scratch : uint32_t{sgl.length};
     if (!get_memory(request, bytes, Kind::none)) break;
-    request.data = request.buffer.first(bytes);
-    const bool takes = nvme::data_direction(request.command) == nvme::DataDirection::to_controller;
-    takes&& scratch == 0 ? ask_for_data(request) : execute(request);
+    proceed(request, bytes);
   }
   if (stage_ != Stage::serving) return;
   starved_.erase(starved_.begin(), starved_.begin() + static_cast<ptrdiff_t>(started));
