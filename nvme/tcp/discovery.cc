@@ -30,7 +30,7 @@ DiscoveredSubsystem subsystem_of(const DiscoveryEntry& entry) {
           .type = static_cast<SubsystemType>(entry.subsystem_type),
           .port_id = entry.port_id,
           .controller_id = entry.controller_id,
-          .tls_required = (entry.requirements & 3) == 1,
+          .tls_required = (entry.requirements & 3) == kSecureChannelRequired,
           .address = field_text(entry.address),
           .service = field_text(entry.service),
           .nqn = field_text(entry.subsystem_nqn)};

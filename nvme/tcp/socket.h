@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "base/unique_fd.h"
-#include "nvme/tcp/tls_stream.h"
+#include "wire/nvme/tls/tls_stream.h"
 
 namespace basalt::nvme {
 

@@ -47,7 +47,10 @@ class Daemon {
   void add_bdev_methods();
   void add_nvmf_methods();
   void add_keyring_methods();
-  Result<nvme::auth::Secret> read_secret(const std::string& key) const;
+  // The contents of a key of the keyring, as nvme::auth::Secret or nvme::auth::TlsKey. Errors: not_found, invalid_argument,
+  // permission_denied.
+  template <class Key>
+  Result<Key> read_key(const std::string& name) const;
   rpc::Json keyring_config() const;
   rpc::Json bdev_config() const;
   rpc::Json nvmf_config() const;

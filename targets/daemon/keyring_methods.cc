@@ -35,16 +35,16 @@ void Daemon::add_keyring_methods() {
   });
 }
 
-Result<nvme::auth::Secret> Daemon::read_secret(const std::string& key) const {
-  const auto found = keys_.find(key);
+template <class Key>
+Result<Key> Daemon::read_key(const std::string& name) const {
+  const auto found = keys_.find(name);
   if (found == keys_.end()) {
-    return error(StatusCode::not_found, "no key " + key + "; keyring_file_add_key adds one");
+    return error(StatusCode::not_found, "no key " + name + "; keyring_file_add_key adds one");
   }
-  BASALT_TRY_ASSIGN(const std::string text, read_key_file(found->second));
-  auto secret = nvme::auth::Secret::parse(text);
-  if (!secret) return error(secret.error().with_context(found->second));
-  return secret;
+  return read_key_file_as<Key>(found->second);
 }
+template Result<nvme::auth::Secret> Daemon::read_key(const std::string&) const;
+template Result<nvme::auth::TlsKey> Daemon::read_key(const std::string&) const;
 
 Json Daemon::keyring_config() const {
   Json calls = Json::array();

@@ -23,7 +23,7 @@ struct Arguments {
   std::string nqn = "nqn.2014-08.org.nvmexpress:basalt";
   std::string serial = "1";
   std::vector<std::string> hosts;
-  std::string secret_file, controller_secret_file;
+  std::string secret_file, controller_secret_file, tls_key_file;
   std::vector<int> cores;
   std::string user;
   std::vector<std::string> devices;
@@ -41,28 +41,32 @@ Result<nvmf::ListenAddress> parse_address(const std::string& text) {
                "--listen " + text + ": expected ADDRESS:PORT, as 10.0.0.1:4420 or [::1]:4420");
 }
 
-Result<nvme::auth::Secret> read_secret(const std::string& path) {
-  BASALT_TRY_ASSIGN(const std::string text, read_key_file(path));
-  auto secret = nvme::auth::Secret::parse(text);
-  if (!secret) return error(secret.error().with_context(path));
-  return secret;
-}
-
 // What the hosts have to know; nothing: they are let in by their names.
-Result<std::optional<nvmf::HostSecrets>> read_secrets(const Arguments& arguments) {
-  if (arguments.secret_file.empty() && arguments.controller_secret_file.empty()) {
-    return std::optional<nvmf::HostSecrets>();
-  }
-  if (arguments.hosts.empty() || arguments.secret_file.empty()) {
+Result<nvmf::HostKeys> read_keys(const Arguments& arguments) {
+  nvmf::HostKeys keys;
+  const bool any = !arguments.secret_file.empty() || !arguments.controller_secret_file.empty() ||
+                   !arguments.tls_key_file.empty();
+  if (any && arguments.hosts.empty()) {
     return error(StatusCode::invalid_argument,
-                 "secrets are asked of the hosts that --host names, by --dhchap-secret-file");
+                 "secrets and keys are those of the hosts that --host names");
   }
-  BASALT_TRY_ASSIGN(auto host, read_secret(arguments.secret_file));
-  std::optional<nvmf::HostSecrets> secrets(nvmf::HostSecrets{std::move(host), {}});
+  if (!arguments.tls_key_file.empty()) {
+    BASALT_TRY_ASSIGN(keys.tls, read_key_file_as<nvme::auth::TlsKey>(arguments.tls_key_file));
+  }
+  if (arguments.secret_file.empty()) {
+    if (arguments.controller_secret_file.empty()) return keys;
+    return error(
+        StatusCode::invalid_argument,
+        "--dhchap-ctrl-secret-file proves the target to hosts that prove themselves, which "
+        "takes --dhchap-secret-file");
+  }
+  BASALT_TRY_ASSIGN(auto host, read_key_file_as<nvme::auth::Secret>(arguments.secret_file));
+  keys.secrets = nvmf::HostSecrets{std::move(host), {}};
   if (!arguments.controller_secret_file.empty()) {
-    BASALT_TRY_ASSIGN(secrets->controller, read_secret(arguments.controller_secret_file));
+    BASALT_TRY_ASSIGN(keys.secrets->controller,
+                      read_key_file_as<nvme::auth::Secret>(arguments.controller_secret_file));
   }
-  return secrets;
+  return keys;
 }
 
 Status serve(const Arguments& arguments) {
@@ -82,10 +86,11 @@ Status serve(const Arguments& arguments) {
   BASALT_TRY(target.create_subsystem({.nqn = arguments.nqn,
                                       .serial = arguments.serial,
                                       .allow_any_host = arguments.hosts.empty()}));
-  BASALT_TRY_ASSIGN(const auto secrets, read_secrets(arguments));
+  BASALT_TRY_ASSIGN(const auto keys, read_keys(arguments));
   for (const std::string& host : arguments.hosts) {
-    BASALT_TRY(target.add_host(arguments.nqn, host, secrets));
+    BASALT_TRY(target.add_host(arguments.nqn, host, keys));
   }
+  const auto security = keys.tls ? nvmf::Security::tls : nvmf::Security::none;
   for (const std::string& uri : arguments.devices) {
     BASALT_TRY_ASSIGN(std::shared_ptr<Device> device, open_device(*context, uri));
     const DeviceInfo info = device->info();
@@ -96,8 +101,9 @@ Status serve(const Arguments& arguments) {
   for (const std::string& text : arguments.listen) {
     BASALT_TRY_ASSIGN(const nvmf::ListenAddress wanted, parse_address(text));
     BASALT_TRY_ASSIGN(const nvmf::ListenAddress address,
-                      target.add_listener(arguments.nqn, wanted));
-    std::printf("listening on %s as %s\n", address.to_string().c_str(), arguments.nqn.c_str());
+                      target.add_listener(arguments.nqn, wanted, security));
+    std::printf("listening on %s as %s%s\n", address.to_string().c_str(), arguments.nqn.c_str(),
+                keys.tls ? ", through TLS" : "");
   }
   std::fflush(stdout);
   if (!arguments.user.empty()) BASALT_TRY(become_user(arguments.user));
@@ -135,6 +141,10 @@ int main(int argc, char** argv) {
   app.add_option(
       "--dhchap-ctrl-secret-file", arguments.controller_secret_file,
       "a file with the secret by which this target proves itself to hosts that ask for it");
+  app.add_option(
+      "--tls-key-file", arguments.tls_key_file,
+      "a file with the TLS key of these hosts (NVMeTLSkey-1:…, as nvme gen-tls-key makes "
+      "it); it listens through TLS only");
   app.add_option("--core", arguments.cores,
                  "cores to run on, one thread each; none given: one thread, anywhere");
   app.add_option(

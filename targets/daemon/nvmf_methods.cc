@@ -188,8 +188,8 @@ void Daemon::add_nvmf_methods() {
     Json list = Json::array();
     for (const auto& subsystem : wanted) {
       Json addresses = Json::array(), hosts = Json::array(), spaces = Json::array();
-      for (const auto& address : target_->listeners_of(*subsystem)) {
-        addresses.push_back(describe(address));
+      for (const auto& listening : target_->listeners_of(*subsystem)) {
+        addresses.push_back(describe(listening.address));
       }
       for (const std::string& host : subsystem->hosts()) hosts.push_back({{"nqn", host}});
       Json json = {{"nqn", subsystem->nqn()},
@@ -254,7 +254,7 @@ void Daemon::add_nvmf_methods() {
   dispatcher_.add("nvmf_subsystem_add_listener", [this](Params& params) -> Result<Json> {
     const std::string nqn = params.text("nqn");
     const auto address = take_address(params.object("listen_address"));
-    params.only("secure_channel", false);
+    const bool secure = params.flag("secure_channel", false);
     const std::string access = params.text("ana_state", "optimized");
     no_target_name(params);
     BASALT_TRY(params.done());
@@ -264,7 +264,9 @@ void Daemon::add_nvmf_methods() {
       return error(StatusCode::invalid_argument,
                    "there is no transport yet: nvmf_create_transport, trtype TCP, comes first");
     }
-    BASALT_TRY_ASSIGN(const auto listening, target_->add_listener(nqn, *address));
+    BASALT_TRY_ASSIGN(
+        const auto listening,
+        target_->add_listener(nqn, *address, secure ? nvmf::Security::tls : nvmf::Security::none));
     if (state != nvme::AccessState::optimized) {
       BASALT_TRY(target_->set_access(nqn, listening, state));
     }
@@ -298,10 +300,11 @@ void Daemon::add_nvmf_methods() {
         BASALT_TRY(params.done());
         BASALT_TRY_ASSIGN(const auto subsystem, subsystem_called(nqn));
         Json list = Json::array();
-        for (const auto& address : target_->listeners_of(*subsystem)) {
+        for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
           const std::string access = name_of_access(subsystem->access(address.to_string()));
           list.push_back(
               {{"address", describe(address)},
+               {"secure_channel", security == nvmf::Security::tls},
                {"ana_states", Json::array({{{"ana_group", nvmf::Controller::kAccessGroup},
                                             {"ana_state", access}}})}});
         }
@@ -312,12 +315,17 @@ void Daemon::add_nvmf_methods() {
     const std::string nqn = params.text("nqn"), host = params.text("host");
     const std::string key = params.text("dhchap_key", "");
     const std::string controller_key = params.text("dhchap_ctrlr_key", "");
+    const std::string psk = params.text("psk", "");
     no_target_name(params);
     BASALT_TRY(params.done());
-    std::optional<nvmf::HostSecrets> secrets;
+    nvmf::HostKeys keys;
+    std::optional<nvmf::HostSecrets>& secrets = keys.secrets;
     if (!key.empty()) {
-      BASALT_TRY_ASSIGN(auto secret, read_secret(key));
+      BASALT_TRY_ASSIGN(auto secret, read_key<nvme::auth::Secret>(key));
       secrets.emplace(nvmf::HostSecrets{std::move(secret), {}});
+    }
+    if (!psk.empty()) {
+      BASALT_TRY_ASSIGN(keys.tls, read_key<nvme::auth::TlsKey>(psk));
     }
     if (!controller_key.empty()) {
       if (!secrets) {
@@ -325,10 +333,10 @@ void Daemon::add_nvmf_methods() {
                      "dhchap_ctrlr_key alone: the controller proves itself to hosts that do, which "
                      "takes a dhchap_key");
       }
-      BASALT_TRY_ASSIGN(secrets->controller, read_secret(controller_key));
+      BASALT_TRY_ASSIGN(secrets->controller, read_key<nvme::auth::Secret>(controller_key));
     }
-    const bool has_keys = secrets.has_value();
-    BASALT_TRY(target_->add_host(nqn, host, std::move(secrets)));
+    const bool has_keys = secrets || keys.tls;
+    BASALT_TRY(target_->add_host(nqn, host, std::move(keys)));
     if (has_keys) host_keys_[{nqn, host}] = params.values();
     return Json(true);
   });
@@ -407,10 +415,11 @@ Json Daemon::nvmf_config() const {
       json.update(describe_ids(space->ids));
       add("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", json}});
     }
-    for (const auto& address : target_->listeners_of(*subsystem)) {
+    for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
       Json params = {{"nqn", nqn}, {"listen_address", describe(address)}};
       const nvme::AccessState access = subsystem->access(address.to_string());
       if (access != nvme::AccessState::optimized) params["ana_state"] = name_of_access(access);
+      if (security == nvmf::Security::tls) params["secure_channel"] = true;
       add("nvmf_subsystem_add_listener", params);
     }
   }

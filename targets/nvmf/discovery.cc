@@ -30,7 +30,7 @@ std::vector<std::byte> make_discovery_log(Target& target, const std::string& hos
   std::vector<nvme::DiscoveryEntry> entries;
   for (const auto& subsystem : target.subsystems()) {
     if (!subsystem->is_discovery() && !subsystem->allows(host_nqn)) continue;
-    for (ListenAddress address : target.listeners_of(*subsystem)) {
+    for (auto& [address, security] : target.listeners_of(*subsystem)) {
       if (address.is_any()) address.host = local_host;
       nvme::DiscoveryEntry entry{};
       entry.transport = static_cast<uint8_t>(nvme::TransportType::tcp);
@@ -39,7 +39,9 @@ std::vector<std::byte> make_discovery_log(Target& target, const std::string& hos
       entry.subsystem_type =
           static_cast<uint8_t>(subsystem->is_discovery() ? nvme::SubsystemType::current_discovery
                                                          : nvme::SubsystemType::nvm);
-      entry.requirements = 2;  // no secure channel
+      const bool is_tls = security == Security::tls;
+      entry.requirements = is_tls ? nvme::kSecureChannelRequired : nvme::kSecureChannelNotRequired;
+      entry.specific[0] = is_tls ? nvme::kTls13 : 0;
       entry.controller_id = nvme::kAnyController;
       entry.admin_queue_entries = Controller::kMaxQueueEntries;
       set_text(entry.service, address.port);

@@ -244,6 +244,11 @@ CompletionStatus Queue::connect(Request& request) {
   if (!target_.leads_to(listener_, *subsystem)) {
     return not_allowed(nqn + " is not reached through " + listener_);
   }
+  const nvme::auth::TlsIdentity* const secured = transport_.secured_by();
+  if (secured != nullptr && (secured->host_nqn != host.nqn || secured->subsystem_nqn != nqn)) {
+    return not_allowed("its TLS key is that of " + secured->host_nqn + " for " +
+                       secured->subsystem_nqn + ", not for " + nqn);
+  }
   if (host.id == std::array<uint8_t, 16>{}) {
     return refuse_data(offsetof(nvme::ConnectData, host_id));
   }
@@ -255,7 +260,7 @@ CompletionStatus Queue::connect(Request& request) {
     const auto keep_alive = std::chrono::milliseconds(command.cdw12);
     auto controller = std::make_shared<Controller>(target_, group_.reactor(), subsystem, listener_,
                                                    host, keep_alive);
-    if (const Status attached = subsystem->attach(controller); !attached.ok()) {
+    if (const Status attached = subsystem->attach(controller, secured != nullptr); !attached.ok()) {
       if (attached.code() == StatusCode::permission_denied) {
         return not_allowed(std::string(attached.message()));
       }

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 
+#include "wire/nvme/auth/tls_key.h"
 #include "wire/nvme/command.h"
 #include "wire/nvme/status.h"
 
@@ -35,6 +36,8 @@ class Transport {
   virtual void retry() noexcept = 0;
   // This side's address of the connection, without a port.
   virtual std::string local_host() const = 0;
+  // Whose TLS key the connection is secured by, and for which subsystem; null: it is in the clear.
+  virtual const nvme::auth::TlsIdentity* secured_by() const = 0;
 
  protected:
   ~Transport() = default;

@@ -75,10 +75,10 @@ bool Subsystem::any_host_allowed() const {
   return any_host_;
 }
 
-Status Subsystem::add_host(const std::string& host_nqn, std::optional<HostSecrets> secrets) {
+Status Subsystem::add_host(const std::string& host_nqn, HostKeys keys) {
   BASALT_TRY(check_nqn(host_nqn));
   const MutexLock lock(mutex_);
-  if (hosts_.try_emplace(host_nqn, std::move(secrets)).second) return {};
+  if (hosts_.try_emplace(host_nqn, std::move(keys)).second) return {};
   return {StatusCode::already_exists, nqn() + ": host " + host_nqn + " is allowed already"};
 }
 
@@ -91,8 +91,15 @@ Status Subsystem::remove_host(const std::string& host_nqn) {
 std::vector<std::string> Subsystem::hosts() const {
   const MutexLock lock(mutex_);
   std::vector<std::string> all;
-  for (const auto& [host, secrets] : hosts_) all.push_back(host);
+  for (const auto& [host, keys] : hosts_) all.push_back(host);
   return all;
+}
+
+Result<nvme::auth::TlsKey> Subsystem::tls_key_of(const std::string& host_nqn) const {
+  const MutexLock lock(mutex_);
+  const auto found = hosts_.find(host_nqn);
+  if (found != hosts_.end() && found->second.tls) return *found->second.tls;
+  return error(StatusCode::permission_denied, "host " + host_nqn + " has no TLS key for " + nqn());
 }
 
 Status Subsystem::add_listener(const std::string& address) {
@@ -181,12 +188,16 @@ Result<std::shared_ptr<const Namespace>> Subsystem::remove_namespace(uint32_t ns
   return removed;
 }
 
-Status Subsystem::attach(const std::shared_ptr<Controller>& controller) {
+Status Subsystem::attach(const std::shared_ptr<Controller>& controller, bool secured) {
   const HostIdentity& host = controller->host();
   const MutexLock lock(mutex_);
   const auto listed = hosts_.find(host.nqn);
   if (closed_ || (!any_host_ && listed == hosts_.end())) {
     return {StatusCode::permission_denied, "it is not allowed in " + nqn()};
+  }
+  if (!secured && listed != hosts_.end() && listed->second.tls) {
+    return {StatusCode::permission_denied,
+            "it has a TLS key for " + nqn() + " and connects in the clear"};
   }
   for (const auto& [id, known] : controllers_) {
     if (known->host().id == host.id && known->host().nqn != host.nqn) {
@@ -202,7 +213,7 @@ Status Subsystem::attach(const std::shared_ptr<Controller>& controller) {
     const bool taken = std::any_of(controllers_.begin(), controllers_.end(),
                                    [&](const auto& known) { return known.first == id; });
     if (taken) continue;
-    controller->admit(id, listed == hosts_.end() ? std::nullopt : listed->second);
+    controller->admit(id, listed == hosts_.end() ? std::nullopt : listed->second.secrets);
     controllers_.emplace_back(id, controller);
     return {};
   }

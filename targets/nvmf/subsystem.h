@@ -22,10 +22,18 @@
 #include "targets/nvmf/authentication.h"
 #include "targets/nvmf/namespace.h"
 #include "wire/nvme/asymmetric_access.h"
+#include "wire/nvme/auth/tls_key.h"
 
 namespace basalt::nvmf {
 
 class Controller;
+
+// What a host has to prove. With a TLS key it is let in only through TLS with that key, with secrets it has to authenticate
+// itself; with both, both.
+struct HostKeys {
+  std::optional<HostSecrets> secrets = {};
+  std::optional<nvme::auth::TlsKey> tls = {};
+};
 
 struct SubsystemOptions {
   std::string nqn;
@@ -53,10 +61,12 @@ class Subsystem {
   bool allows(std::string_view host_nqn) const;
   void allow_any_host(bool allow);
   bool any_host_allowed() const;
-  // With secrets it has to authenticate itself. already_exists; not_found.
-  Status add_host(const std::string& host_nqn, std::optional<HostSecrets> secrets = {});
+  // already_exists; not_found.
+  Status add_host(const std::string& host_nqn, HostKeys keys = {});
   Status remove_host(const std::string& host_nqn);
   std::vector<std::string> hosts() const;
+  // Errors: permission_denied (no such host, or it has none).
+  Result<nvme::auth::TlsKey> tls_key_of(const std::string& host_nqn) const;
 
   // "address:port" of a listener that leads here.
   Status add_listener(const std::string& address);
@@ -75,9 +85,10 @@ class Subsystem {
   // Answers what it was. Errors: not_found.
   Result<std::shared_ptr<const Namespace>> remove_namespace(uint32_t nsid);
 
-  // Lets the controller in, with a number and what its host has to prove. Errors: permission_denied (its host is not allowed,
-  // calls itself otherwise elsewhere, or the subsystem is closed), no_space.
-  Status attach(const std::shared_ptr<Controller>& controller);
+  // Lets the controller in, with a number and what its host has to prove. `secured`: it comes through TLS with its host's key.
+  // Errors: permission_denied (its host is not allowed, comes in the clear though it has a TLS key, calls itself otherwise
+  // elsewhere, or the subsystem is closed), no_space.
+  Status attach(const std::shared_ptr<Controller>& controller, bool secured);
   // No controller is let in any more.
   void close();
   void detach(const Controller& controller);
@@ -89,7 +100,7 @@ class Subsystem {
   mutable Mutex mutex_;
   bool any_host_ = options_.allow_any_host;
   bool closed_ = false;
-  std::map<std::string, std::optional<HostSecrets>> hosts_;
+  std::map<std::string, HostKeys> hosts_;
   std::map<std::string, nvme::AccessState> listeners_;
   std::shared_ptr<const NamespaceTable> namespaces_ = std::make_shared<NamespaceTable>();
   std::vector<std::pair<uint16_t, std::shared_ptr<Controller>>> controllers_;

@@ -216,11 +216,10 @@ Status Target::allow_any_host(const std::string& nqn, bool allow) {
   return {};
 }
 
-Status Target::add_host(const std::string& nqn, const std::string& host_nqn,
-                        std::optional<HostSecrets> secrets) {
+Status Target::add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys) {
   const MutexLock change(changing_);
   BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
-  BASALT_TRY(subsystem->add_host(host_nqn, std::move(secrets)));
+  BASALT_TRY(subsystem->add_host(host_nqn, std::move(keys)));
   discovery_changed();
   return {};
 }
@@ -236,6 +235,30 @@ Status Target::remove_host(const std::string& nqn, const std::string& host_nqn) 
   return {};
 }
 
+Result<nvme::auth::TlsPsk> Target::find_tls_key(std::string_view text) const {
+  BASALT_TRY_ASSIGN(const auto identity, nvme::auth::TlsIdentity::parse(text));
+  std::vector<std::shared_ptr<Subsystem>> wanted;
+  if (identity.subsystem_nqn == nvme::kDiscoveryNqn) {
+    wanted = subsystems();
+  } else if (auto subsystem = find_subsystem(identity.subsystem_nqn)) {
+    wanted.push_back(std::move(subsystem));
+  } else {
+    return error(StatusCode::permission_denied,
+                 "host " + identity.host_nqn + ": no subsystem " + identity.subsystem_nqn);
+  }
+  bool has_other = false;
+  for (const auto& subsystem : wanted) {
+    const auto key = subsystem->tls_key_of(identity.host_nqn);
+    if (!key) continue;
+    auto psk = key->derive(identity.host_nqn, identity.subsystem_nqn, identity.version);
+    if (psk && psk->identity == text) return psk;
+    has_other = true;
+  }
+  return error(StatusCode::permission_denied, "host " + identity.host_nqn + " has " +
+                                                  (has_other ? "another" : "no") + " TLS key for " +
+                                                  identity.subsystem_nqn);
+}
+
 void Target::discovery_changed() {
   discovery_generation_.fetch_add(1);
   const auto discovery = find_subsystem(std::string(nvme::kDiscoveryNqn));
@@ -244,7 +267,8 @@ void Target::discovery_changed() {
 
 // ---- Listeners and connections
 
-Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenAddress& address) {
+Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenAddress& address,
+                                           Security security) {
   const MutexLock change(changing_);
   BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
   std::shared_ptr<TcpListener> listener;
@@ -257,13 +281,20 @@ Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenA
   if (listener == nullptr) {
     // Known by the address it got, which the listener does not know yet when it is made.
     const auto name = std::make_shared<std::string>();
-    BASALT_TRY_ASSIGN(listener, TcpListener::open(homes_[0]->reactor, address,
-                                                  [this, name](UniqueFd fd, std::string peer) {
-                                                    serve(std::move(fd), *name, std::move(peer));
+    BASALT_TRY_ASSIGN(listener, TcpListener::open(homes_[0]->reactor, address, security,
+                                                  [=, this](UniqueFd fd, std::string peer) {
+                                                    serve(std::move(fd), *name, std::move(peer),
+                                                          security);
                                                   }));
     homes_[0]->reactor.run([&] { *name = listener->address().to_string(); });
     const MutexLock lock(mutex_);
     listeners_[*name] = listener;
+  } else if (listener->security() != security) {
+    const bool is_tls = listener->security() == Security::tls;
+    return error(StatusCode::invalid_argument,
+                 address.to_string() + ": is listened on " +
+                     (is_tls ? "through TLS" : "in the clear") +
+                     " already, for another subsystem; take another port");
   }
   BASALT_TRY(subsystem->add_listener(listener->address().to_string()));
   discovery_changed();
@@ -300,26 +331,26 @@ Status Target::set_access(const std::string& nqn, const ListenAddress& address,
   return {};
 }
 
-std::vector<ListenAddress> Target::listeners_of(const Subsystem& subsystem) const {
+std::vector<Target::Listening> Target::listeners_of(const Subsystem& subsystem) const {
   const MutexLock lock(mutex_);
-  std::vector<ListenAddress> addresses;
+  std::vector<Listening> all;
   for (const auto& [name, listener] : listeners_) {
     if (subsystem.is_discovery() || subsystem.listens_on(name)) {
-      addresses.push_back(listener->address());
+      all.push_back({listener->address(), listener->security()});
     }
   }
-  return addresses;
+  return all;
 }
 
 bool Target::leads_to(const std::string& listener, const Subsystem& subsystem) const {
   return subsystem.is_discovery() || subsystem.listens_on(listener);
 }
 
-void Target::serve(UniqueFd fd, const std::string& listener, std::string peer) {
+void Target::serve(UniqueFd fd, const std::string& listener, std::string peer, Security security) {
   Home& home = *homes_[next_home_.fetch_add(1) % homes_.size()];
   home.count.fetch_add(1);
   const auto shared = std::make_shared<UniqueFd>(std::move(fd));
-  home.reactor.post([this, &home, shared, listener, peer = std::move(peer)] {
+  home.reactor.post([this, &home, shared, listener, peer = std::move(peer), security] {
     auto connection = std::make_unique<TcpConnection>(
         *this, *home.group, std::move(*shared), listener, peer, [&home](TcpConnection& ended) {
           const auto found = std::find_if(home.connections.begin(), home.connections.end(),
@@ -329,9 +360,9 @@ void Target::serve(UniqueFd fd, const std::string& listener, std::string peer) {
           home.count.fetch_sub(1);
         });
     TcpConnection& started = *home.connections.emplace_back(std::move(connection));
-    if (const Status status = started.start(); !status.ok()) {
+    if (const Status status = started.start(security); !status.ok()) {
       log(LogLevel::error, peer + ": " + status.to_string());
-      started.hang_up("it cannot be watched");
+      started.hang_up("it cannot be served");
     }
   });
 }

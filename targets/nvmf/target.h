@@ -72,17 +72,21 @@ class Target {
   Status remove_namespace(const std::string& nqn, uint32_t nsid);
   Status allow_any_host(const std::string& nqn, bool allow);
   // Hosts that are connected stay until they are removed, and then end. Errors: not_found, already_exists, invalid_argument.
-  Status add_host(const std::string& nqn, const std::string& host_nqn,
-                  std::optional<HostSecrets> secrets = {});
+  Status add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys = {});
   Status remove_host(const std::string& nqn, const std::string& host_nqn);
-  // Port "0": any that is free. Answers where it listens. Errors: not_found, already_exists, invalid_argument,
-  // permission_denied, busy.
-  Result<ListenAddress> add_listener(const std::string& nqn, const ListenAddress& address);
+  // Port "0": any that is free. Answers where it listens. Subsystems that share an address share its security. Errors:
+  // not_found, already_exists, invalid_argument, permission_denied, busy.
+  Result<ListenAddress> add_listener(const std::string& nqn, const ListenAddress& address,
+                                     Security security = Security::none);
   // Connections that came in by it to this subsystem stay. Errors: not_found.
   Status remove_listener(const std::string& nqn, const ListenAddress& address);
 
   // Serves a connected socket, non-blocking, that came by `listener` ("address:port") from `peer`. Any thread.
-  void serve(UniqueFd fd, const std::string& listener, std::string peer);
+  void serve(UniqueFd fd, const std::string& listener, std::string peer,
+             Security security = Security::none);
+  // The key with that identity: of a host for a subsystem, or for discovery of a host that has one for any. Errors:
+  // invalid_argument, permission_denied, both for the log.
+  Result<nvme::auth::TlsPsk> find_tls_key(std::string_view identity) const;
 
   // Of all reactors together; forgotten when the device's owner says so.
   DeviceTotals totals(const Device& device) const;
@@ -100,7 +104,11 @@ class Target {
   Context& context() { return context_; }
   std::shared_ptr<Subsystem> find_subsystem(const std::string& nqn) const;
   std::vector<std::shared_ptr<Subsystem>> subsystems() const;
-  std::vector<ListenAddress> listeners_of(const Subsystem& subsystem) const;
+  struct Listening {
+    ListenAddress address;
+    Security security;
+  };
+  std::vector<Listening> listeners_of(const Subsystem& subsystem) const;
   bool leads_to(const std::string& listener, const Subsystem& subsystem) const;
   uint64_t discovery_generation() const { return discovery_generation_.load(); }
   // Connections at present; any thread.

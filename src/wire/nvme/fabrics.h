@@ -119,11 +119,13 @@ struct DiscoveryHeader {
   le16 format;  // 0
   uint8_t reserved18[1006];
 };
+inline constexpr uint8_t kSecureChannelRequired = 1, kSecureChannelNotRequired = 2;
+inline constexpr uint8_t kTls13 = 2;
 struct DiscoveryEntry {
   uint8_t transport;       // TransportType
   uint8_t address_family;  // AddressFamily
   uint8_t subsystem_type;  // SubsystemType
-  uint8_t requirements;    // bits 1:0: 1 a secure channel is required, 2 it is not
+  uint8_t requirements;    // bits 1:0: whether a secure channel is
   le16 port_id;
   le16 controller_id;  // kAnyController: the subsystem picks
   le16 admin_queue_entries;
@@ -133,7 +135,7 @@ struct DiscoveryEntry {
   uint8_t reserved64[192];
   char subsystem_nqn[256];
   char address[256];
-  uint8_t specific[256];  // TCP: byte 0: 0 no TLS, 1 TLS 1.2, 2 TLS 1.3
+  uint8_t specific[256];  // TCP: byte 0: 0 no TLS, 1 TLS 1.2, kTls13
 };
 static_assert(sizeof(DiscoveryHeader) == 1024 && sizeof(DiscoveryEntry) == 1024 &&
               offsetof(DiscoveryEntry, service) == 32 &&

@@ -47,7 +47,14 @@ TcpConnection::~TcpConnection() {
   BASALT_CHECK(told_ended_, "a connection is destroyed when it has ended");
 }
 
-Status TcpConnection::start() {
+Status TcpConnection::start(Security security) {
+  if (security == Security::tls) {
+    auto tls = nvme::TlsStream::accept(
+        fd_.get(), [this](std::string_view identity) { return target_.find_tls_key(identity); });
+    if (!tls) return tls.error();
+    tls_ = std::move(*tls);
+    stage_ = Stage::securing;
+  }
   watched_ = EPOLLIN;
   Status watched = group_.reactor().watch(watch_, fd_.get(), EPOLLIN, *this);
   if (watched.ok()) group_.reactor().set(deadline_, target_.options().connect_timeout);
@@ -92,8 +99,49 @@ void TcpConnection::end_if_quiet() noexcept {
 }
 
 void TcpConnection::on_ready(uint32_t events) noexcept {
+  if (stage_ == Stage::securing) return shake_hands();
   if ((events & EPOLLOUT) != 0) flush();
   if (stage_ != Stage::closed && (events & ~uint32_t{EPOLLOUT}) != 0) receive();
+}
+
+void TcpConnection::shake_hands() noexcept {
+  const auto hands = tls_->shake_hands();
+  if (!hands) {
+    target_.log(LogLevel::warning, queue_.peer() + ": " + std::string(hands.error().message()));
+    return hang_up("the TLS handshake failed");
+  }
+  if (*hands == nvme::TlsStream::Handshake::waits) return;
+  // find_tls_key() has taken it for one.
+  secured_by_ = *nvme::auth::TlsIdentity::parse(tls_->identity());
+  stage_ = Stage::opening;
+  receive();
+}
+
+// ---- The socket
+
+namespace {
+msghdr message_of(std::span<const iovec> pieces) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces.data());
+  message.msg_iovlen = pieces.size();
+  return message;
+}
+}  // namespace
+
+ssize_t TcpConnection::read_socket(std::span<const iovec> pieces) noexcept {
+  if (tls_ != nullptr) return tls_->receive(pieces);
+  msghdr message = message_of(pieces);
+  return ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
+}
+
+ssize_t TcpConnection::write_socket(std::span<const iovec> pieces) noexcept {
+  if (tls_ != nullptr) return tls_->send(pieces);
+  const msghdr message = message_of(pieces);
+  return ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+std::string TcpConnection::socket_error(int number) const {
+  return tls_ != nullptr && number == EPROTO ? tls_->failure() : std::strerror(number);
 }
 
 void TcpConnection::watch_for(uint32_t events) noexcept {
@@ -259,20 +307,19 @@ void TcpConnection::sent(size_t bytes) noexcept {
 
 void TcpConnection::flush() noexcept {
   flush_due_ = false;
+  if (std::exchange(receive_due_, false)) receive();
   if (stage_ == Stage::closed) return;
   std::array<iovec, kMostPieces> pieces;
   for (;;) {
     size_t bytes = 0;
     const size_t count = gather(pieces, bytes);
     if (count == 0) break;
-    msghdr message{};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = count;
-    const ssize_t got = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t got = write_socket(std::span(pieces).first(count));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && errno != EAGAIN) return hang_up(std::strerror(errno));
+    if (got < 0 && errno != EAGAIN) return hang_up(socket_error(errno).c_str());
     if (got > 0) sent(static_cast<size_t>(got));
-    if (got < 0 || static_cast<size_t>(got) < bytes) {
+    // A TLS record ends where there was room for more.
+    if (got < 0 || (tls_ == nullptr && static_cast<size_t>(got) < bytes)) {
       return watch_for(watched_ | EPOLLOUT);
     }
     if (to_send_.empty() && !termination_.empty() && sent_ == termination_.size()) {

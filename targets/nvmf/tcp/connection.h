@@ -25,8 +25,10 @@
 #include "base/unique_fd.h"
 #include "reactor/reactor.h"
 #include "targets/nvmf/queue.h"
+#include "targets/nvmf/tcp/listener.h"
 #include "wire/nvme/fabrics.h"
 #include "wire/nvme/tcp_pdu.h"
+#include "wire/nvme/tls/tls_stream.h"
 
 namespace basalt::nvmf {
 
@@ -37,7 +39,7 @@ class TcpConnection final : Reactor::Handler, Transport {
                 std::string peer, std::function<void(TcpConnection&)> ended);
   ~TcpConnection();
   // Errors: no_space.
-  Status start();
+  Status start(Security security);
   // Ends it, if it has not ended: then `ended` is told.
   void hang_up(const char* why) noexcept override;
 
@@ -47,7 +49,8 @@ class TcpConnection final : Reactor::Handler, Transport {
   static constexpr unsigned kMostHeld = 64;  // of a kind, however much there is
 
   enum class Stage : uint8_t {
-    opening,  // before the connection request
+    securing,  // TLS is being agreed on
+    opening,   // before the connection request
     serving,
     ending,    // a termination is to be sent
     draining,  // it was; the host is to close
@@ -88,6 +91,16 @@ class TcpConnection final : Reactor::Handler, Transport {
   void flush() noexcept override;
   void retry() noexcept override;
   std::string local_host() const override;
+  const nvme::auth::TlsIdentity* secured_by() const override {
+    return tls_ == nullptr ? nullptr : &secured_by_;
+  }
+
+  // As recvmsg() and sendmsg() without waiting.
+  ssize_t read_socket(std::span<const iovec> pieces) noexcept;
+  ssize_t write_socket(std::span<const iovec> pieces) noexcept;
+  std::string socket_error(int number) const;
+  void shake_hands() noexcept;
+  void receive_again_if_more() noexcept;
 
   // ---- Arriving (receive.cc)
   void receive() noexcept;
@@ -127,6 +140,8 @@ class TcpConnection final : Reactor::Handler, Transport {
   const UniqueFd fd_;
   const std::function<void(TcpConnection&)> ended_;
   Stage stage_ = Stage::opening;
+  std::unique_ptr<nvme::TlsStream> tls_;  // null: in the clear
+  nvme::auth::TlsIdentity secured_by_;
   bool told_ended_ = false;
   Reactor::Watch watch_;
   uint32_t watched_ = 0;
@@ -147,7 +162,7 @@ class TcpConnection final : Reactor::Handler, Transport {
   std::vector<TcpRequest*> to_send_;
   size_t first_to_send_ = 0;
   size_t sent_ = 0;  // bytes of the first one's
-  bool flush_due_ = false, waits_for_buffer_ = false;
+  bool flush_due_ = false, receive_due_ = false, waits_for_buffer_ = false;
   std::vector<std::byte> termination_;  // the PDU, once there is one
   Queue queue_;                         // last: it lets go of requests
 };

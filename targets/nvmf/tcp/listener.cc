@@ -66,7 +66,7 @@ ListenAddress local_address(int fd) {
 
 Result<std::shared_ptr<TcpListener>> TcpListener::open(Reactor& reactor,
                                                        const ListenAddress& address,
-                                                       Accepted accepted) {
+                                                       Security security, Accepted accepted) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
@@ -88,7 +88,7 @@ Result<std::shared_ptr<TcpListener>> TcpListener::open(Reactor& reactor,
   if (::listen(fd.get(), kBacklog) != 0) return error(listen_error(address, "listen"));
   ListenAddress bound = local_address(fd.get());
   std::shared_ptr<TcpListener> listener(
-      new TcpListener(reactor, std::move(bound), std::move(fd), std::move(accepted)));
+      new TcpListener(reactor, std::move(bound), security, std::move(fd), std::move(accepted)));
   Status watched;
   reactor.run(
       [&] { watched = reactor.watch(listener->watch_, listener->fd_.get(), EPOLLIN, *listener); });
@@ -96,9 +96,11 @@ Result<std::shared_ptr<TcpListener>> TcpListener::open(Reactor& reactor,
   return listener;
 }
 
-TcpListener::TcpListener(Reactor& reactor, ListenAddress address, UniqueFd fd, Accepted accepted)
+TcpListener::TcpListener(Reactor& reactor, ListenAddress address, Security security, UniqueFd fd,
+                         Accepted accepted)
     : reactor_(reactor),
       address_(std::move(address)),
+      security_(security),
       fd_(std::move(fd)),
       accepted_(std::move(accepted)) {
   pause_.expired = [this] { reactor_.rewatch(watch_, EPOLLIN); };

@@ -25,6 +25,9 @@ struct ListenAddress {
   friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
 };
 
+// What begins a connection that comes in there.
+enum class Security : uint8_t { none, tls };
+
 // Of this side of a bound or connected socket.
 ListenAddress local_address(int fd);
 
@@ -35,18 +38,21 @@ class TcpListener final : Reactor::Handler {
 
   // Port "0": any. Errors: invalid_argument (not an address), busy (taken), permission_denied, no_space.
   static Result<std::shared_ptr<TcpListener>> open(Reactor& reactor, const ListenAddress& address,
-                                                   Accepted accepted);
+                                                   Security security, Accepted accepted);
   // From any thread but the reactor's.
   ~TcpListener();
 
   const ListenAddress& address() const { return address_; }
+  Security security() const { return security_; }
 
  private:
-  TcpListener(Reactor& reactor, ListenAddress address, UniqueFd fd, Accepted accepted);
+  TcpListener(Reactor& reactor, ListenAddress address, Security security, UniqueFd fd,
+              Accepted accepted);
   void on_ready(uint32_t events) noexcept override;
 
   Reactor& reactor_;
   const ListenAddress address_;
+  const Security security_;
   const UniqueFd fd_;
   const Accepted accepted_;
   Reactor::Watch watch_;

@@ -42,13 +42,10 @@ void TcpConnection::receive() noexcept {
       begin_ = 0;
     }
     add(buffer_.get() + end_, kBufferBytes - end_);
-    msghdr message{};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = count;
-    const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
+    const ssize_t got = read_socket(std::span(pieces).first(count));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return;
-    if (got < 0) return hang_up(std::strerror(errno));
+    if (got < 0) return hang_up(socket_error(errno).c_str());
     if (got == 0) return hang_up("the host has closed it");
     if (stage_ == Stage::draining || stage_ == Stage::ending) continue;
     const auto bytes = static_cast<size_t>(got);
@@ -57,8 +54,18 @@ void TcpConnection::receive() noexcept {
     incoming_.left -= static_cast<uint32_t>(placed);
     end_ += bytes - placed;
     take_pdus();
-    if (bytes < wanted) return;  // there was no more
+    if (bytes < wanted && tls_ == nullptr) return;  // there was no more
   }
+  receive_again_if_more();
+}
+
+// The socket does not tell of what TLS has read from it already: after others have had their turn, it is asked again.
+void TcpConnection::receive_again_if_more() noexcept {
+  if (tls_ == nullptr || stage_ == Stage::closed || stalled_ != nullptr || !tls_->has_more()) {
+    return;
+  }
+  receive_due_ = true;
+  if (!std::exchange(flush_due_, true)) group_.send_soon(*this);
 }
 
 void TcpConnection::take_pdus() noexcept {
@@ -162,8 +169,8 @@ TcpConnection::Step TcpConnection::take_connection_request() noexcept {
   sending_.host_data_alignment = static_cast<uint8_t>((request.data_alignment + 1) * 4);
   stage_ = Stage::serving;
   // Nothing was sent before: the socket has room for this.
-  if (::send(fd_.get(), &response, sizeof response, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-      static_cast<ssize_t>(sizeof response)) {
+  const iovec piece{&response, sizeof response};
+  if (write_socket({&piece, 1}) != static_cast<ssize_t>(sizeof response)) {
     hang_up("the connection response cannot be sent");
     return Step::starved;
   }
@@ -294,6 +301,7 @@ void TcpConnection::retry() noexcept {
     group_.wait_for_buffer(*this);
   }
   take_pdus();
+  receive_again_if_more();
 }
 
 // ---- Data

@@ -31,7 +31,8 @@ class NvmfAuthentication : public testing::Test {
   void let_in(bool proves_itself) {
     nvmf::HostSecrets secrets{std::move(*nvme::auth::Secret::parse(kSecret)), {}};
     if (proves_itself) secrets.controller = std::move(*nvme::auth::Secret::parse(kOther));
-    served_.expect_ok(served_.target->add_host(ServedTarget::kNqn, kHost, std::move(secrets)));
+    served_.expect_ok(
+        served_.target->add_host(ServedTarget::kNqn, kHost, {.secrets = std::move(secrets)}));
   }
   std::string file(const std::string& name, const char* secret) {
     std::ofstream(directory_ + "/" + name) << secret << "\n";

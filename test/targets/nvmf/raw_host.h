@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -20,6 +21,7 @@
 #include "wire/nvme/identify.h"
 #include "wire/nvme/status.h"
 #include "wire/nvme/tcp_pdu.h"
+#include "wire/nvme/tls/tls_stream.h"
 
 namespace basalt {
 
@@ -56,8 +58,20 @@ class RawHost {
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   }
 
+  // From here on through TLS. What went wrong; "": nothing.
+  std::string secure(const nvme::auth::TlsPsk& psk) {
+    auto tls = nvme::TlsStream::connect(fd_.get(), psk, std::chrono::seconds(20));
+    if (!tls) return tls.error().to_string();
+    tls_ = std::move(*tls);
+    return "";
+  }
   void send(std::span<const std::byte> bytes) {
-    ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (tls_ == nullptr) {
+      ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      return;
+    }
+    const iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    EXPECT_EQ(tls_->send({&piece, 1}), static_cast<ssize_t>(bytes.size()));
   }
   template <class Struct>
   void send(const Struct& value, std::span<const std::byte> data = {}) {
@@ -169,14 +183,19 @@ class RawHost {
  private:
   bool read(std::span<std::byte> into) {
     while (!into.empty()) {
-      const ssize_t got = ::recv(fd_.get(), into.data(), into.size(), 0);
+      const iovec piece{into.data(), into.size()};
+      const ssize_t got = tls_ != nullptr ? tls_->receive({&piece, 1})
+                                          : ::recv(fd_.get(), into.data(), into.size(), 0);
       if (got < 0 && errno == EINTR) continue;
+      pollfd ready{fd_.get(), POLLIN, 0};
+      if (got < 0 && tls_ != nullptr && errno == EAGAIN && ::poll(&ready, 1, 20'000) == 1) continue;
       if (got <= 0) return false;
       into = into.subspan(static_cast<size_t>(got));
     }
     return true;
   }
   UniqueFd fd_;
+  std::unique_ptr<nvme::TlsStream> tls_;
 };
 
 }  // namespace basalt

@@ -1,6 +1,7 @@
 // See tls_key.h.
 #include "wire/nvme/auth/tls_key.h"
 
+#include <array>
 #include <utility>
 
 #include "base/try.h"
@@ -27,6 +28,39 @@ Result<TlsKey> TlsKey::parse(std::string_view text) {
   }
   key.configured_ = std::move(parsed.key);
   return key;
+}
+
+Result<TlsIdentity> TlsIdentity::parse(std::string_view text) {
+  const auto wrong = [] {
+    return error(
+        StatusCode::invalid_argument,
+        "not an identity of NVMe/TCP's (NVMe<version>R<hash> <host> <subsystem>[ <digest>])");
+  };
+  std::array<std::string_view, 4> words;
+  size_t count = 0;
+  for (std::string_view rest = text;; ++count) {
+    if (count == words.size()) return wrong();
+    const size_t space = rest.find(' ');
+    words[count] = rest.substr(0, space);
+    if (words[count].empty()) return wrong();
+    if (space == std::string_view::npos) break;
+    rest.remove_prefix(space + 1);
+  }
+  ++count;
+  TlsIdentity identity;
+  if (words[0] == "NVMe0R01" || words[0] == "NVMe1R01") {
+    identity.hash = Hash::sha256;
+  } else if (words[0] == "NVMe0R02" || words[0] == "NVMe1R02") {
+    identity.hash = Hash::sha384;
+  } else {
+    return wrong();
+  }
+  const bool has_digest = words[0][4] == '1';
+  if (count != (has_digest ? 4u : 3u)) return wrong();
+  identity.version = has_digest ? IdentityVersion::names_and_digest : IdentityVersion::names;
+  identity.host_nqn = words[1];
+  identity.subsystem_nqn = words[2];
+  return identity;
 }
 
 Result<TlsPsk> TlsKey::derive(std::string_view host_nqn, std::string_view subsystem_nqn,

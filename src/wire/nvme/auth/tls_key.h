@@ -17,6 +17,16 @@ namespace basalt::nvme::auth {
 // time before know only the older kind.
 enum class IdentityVersion : uint8_t { names = 0, names_and_digest = 1 };
 
+// What an identity says of its key. The digest is not looked at: who has the key makes the same identity.
+struct TlsIdentity {
+  IdentityVersion version = IdentityVersion::names;
+  Hash hash = Hash::sha256;
+  std::string host_nqn, subsystem_nqn;
+
+  // Errors: invalid_argument.
+  static Result<TlsIdentity> parse(std::string_view text);
+};
+
 // What TLS is given.
 struct TlsPsk {
   std::string identity;  // told in the clear

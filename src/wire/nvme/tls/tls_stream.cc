@@ -1,5 +1,5 @@
 // See tls_stream.h.
-#include "nvme/tcp/tls_stream.h"
+#include "wire/nvme/tls/tls_stream.h"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "base/try.h"
+#include "wire/nvme/tls/offered_identities.h"
 
 namespace basalt::nvme {
 
@@ -79,8 +80,11 @@ std::string openssl_reason() {
 struct TlsStream::Session {
   ContextPointer context;
   SslPointer ssl;
-  SessionPointer psk;
-  std::string identity;
+  SessionPointer psk;    // the key in use, as OpenSSL has it
+  std::string identity;  // and its name
+  // The server's.
+  FindKey find_key;
+  Status no_key;  // why find_key has none
 
   static int offer(SSL* ssl, const EVP_MD*, const unsigned char** id, size_t* id_bytes,
                    SSL_SESSION** session) {
@@ -92,30 +96,70 @@ struct TlsStream::Session {
     return 1;
   }
 
-  bool prepare(int fd, const auth::TlsPsk& given) {
+  // Before the cipher suite is chosen, which has to be the key's.
+  static int look_for_key(SSL* ssl, int* alert, void*) {
+    auto* const self = static_cast<Session*>(SSL_get_app_data(ssl));
+    if (self->psk != nullptr) return SSL_CLIENT_HELLO_SUCCESS;  // the client's second try
+    const unsigned char* extension = nullptr;
+    size_t bytes = 0;
+    *alert = SSL_AD_HANDSHAKE_FAILURE;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &extension, &bytes) != 1) {
+      self->no_key = {StatusCode::permission_denied, "the host offers no key"};
+      return SSL_CLIENT_HELLO_ERROR;
+    }
+    const auto identities = offered_identities({extension, bytes});
+    if (!identities || identities->empty()) {
+      *alert = SSL_AD_DECODE_ERROR;
+      self->no_key = {StatusCode::invalid_argument, "the keys the host offers are not well formed"};
+      return SSL_CLIENT_HELLO_ERROR;
+    }
+    *alert = SSL_AD_UNKNOWN_PSK_IDENTITY;
+    for (const std::string_view identity : *identities) {
+      const Result<auth::TlsPsk> key = self->find_key(identity);
+      if (!key) {
+        self->no_key = key.error();
+        continue;
+      }
+      return self->set_key(*key) ? SSL_CLIENT_HELLO_SUCCESS : SSL_CLIENT_HELLO_ERROR;
+    }
+    return SSL_CLIENT_HELLO_ERROR;
+  }
+
+  static int use(SSL* ssl, const unsigned char* id, size_t bytes, SSL_SESSION** session) {
+    auto* const self = static_cast<Session*>(SSL_get_app_data(ssl));
+    *session = nullptr;
+    if (std::string_view(reinterpret_cast<const char*>(id), bytes) != self->identity) return 1;
+    SSL_SESSION_up_ref(self->psk.get());
+    *session = self->psk.get();
+    return 1;
+  }
+
+  bool set_key(const auth::TlsPsk& given) {
     const bool small = given.hash == auth::Hash::sha256;
     const std::array<unsigned char, 2> suite{0x13, static_cast<unsigned char>(small ? 0x01 : 0x02)};
     identity = given.identity;
-    context.reset(SSL_CTX_new(TLS_client_method()));
-    if (context == nullptr || SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_ciphersuites(
-            context.get(), small ? "TLS_AES_128_GCM_SHA256" : "TLS_AES_256_GCM_SHA384") != 1) {
-      return false;
-    }
-    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);  // no certificate passes
-    SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
-    ssl.reset(SSL_new(context.get()));
     psk.reset(SSL_SESSION_new());
-    if (ssl == nullptr || psk == nullptr) return false;
     const SSL_CIPHER* const cipher = SSL_CIPHER_find(ssl.get(), suite.data());
-    if (cipher == nullptr ||
-        SSL_SESSION_set1_master_key(psk.get(), given.key.data(), given.key.size()) != 1 ||
-        SSL_SESSION_set_cipher(psk.get(), cipher) != 1 ||
-        SSL_SESSION_set_protocol_version(psk.get(), TLS1_3_VERSION) != 1) {
+    return psk != nullptr && cipher != nullptr &&
+           SSL_set_ciphersuites(ssl.get(),
+                                small ? "TLS_AES_128_GCM_SHA256" : "TLS_AES_256_GCM_SHA384") == 1 &&
+           SSL_SESSION_set1_master_key(psk.get(), given.key.data(), given.key.size()) == 1 &&
+           SSL_SESSION_set_cipher(psk.get(), cipher) == 1 &&
+           SSL_SESSION_set_protocol_version(psk.get(), TLS1_3_VERSION) == 1;
+  }
+
+  bool prepare(int fd, const SSL_METHOD* method) {
+    context.reset(SSL_CTX_new(method));
+    if (context == nullptr || SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_ciphersuites(context.get(), "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256") !=
+            1) {
       return false;
     }
+    SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(context.get(), 0);  // a key is all it takes to come again
+    ssl.reset(SSL_new(context.get()));
+    if (ssl == nullptr) return false;
     SSL_set_app_data(ssl.get(), this);
-    SSL_set_psk_use_session_callback(ssl.get(), &Session::offer);
     SSL_set_mode(ssl.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_set_read_ahead(ssl.get(), 1);
     SSL_clear_options(ssl.get(), SSL_OP_ALLOW_NO_DHE_KEX);
@@ -126,6 +170,21 @@ struct TlsStream::Session {
     BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd)));
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl.get(), bio, bio);
+    return true;
+  }
+
+  bool prepare_client(int fd, const auth::TlsPsk& given) {
+    if (!prepare(fd, TLS_client_method()) || !set_key(given)) return false;
+    SSL_set_verify(ssl.get(), SSL_VERIFY_PEER, nullptr);  // no certificate passes
+    SSL_set_psk_use_session_callback(ssl.get(), &Session::offer);
+    return true;
+  }
+
+  bool prepare_server(int fd, FindKey find) {
+    if (!prepare(fd, TLS_server_method())) return false;
+    find_key = std::move(find);
+    SSL_CTX_set_client_hello_cb(context.get(), &Session::look_for_key, nullptr);
+    SSL_set_psk_find_session_callback(ssl.get(), &Session::use);
     return true;
   }
 };
@@ -140,7 +199,7 @@ Result<std::unique_ptr<TlsStream>> TlsStream::connect(int fd, const auth::TlsPsk
   const auto end = steady_clock::now() + timeout;
   std::unique_ptr<TlsStream> stream(new TlsStream);
   ERR_clear_error();
-  if (!stream->session_->prepare(fd, psk)) {
+  if (!stream->session_->prepare_client(fd, psk)) {
     return error(StatusCode::io_error, "TLS: OpenSSL: " + openssl_reason());
   }
   SSL* const ssl = stream->session_->ssl.get();
@@ -174,6 +233,47 @@ Result<std::unique_ptr<TlsStream>> TlsStream::connect(int fd, const auth::TlsPsk
   }
   return stream;
 }
+
+Result<std::unique_ptr<TlsStream>> TlsStream::accept(int fd, FindKey find_key) {
+  std::unique_ptr<TlsStream> stream(new TlsStream);
+  ERR_clear_error();
+  if (!stream->session_->prepare_server(fd, std::move(find_key))) {
+    return error(StatusCode::io_error, "TLS: OpenSSL: " + openssl_reason());
+  }
+  return stream;
+}
+
+Result<TlsStream::Handshake> TlsStream::shake_hands() {
+  SSL* const ssl = session_->ssl.get();
+  ERR_clear_error();
+  errno = 0;
+  const int done = SSL_accept(ssl);
+  const int number = errno;
+  if (done == 1) {
+    if (SSL_session_reused(ssl) == 1) return Handshake::done;
+    return error(StatusCode::permission_denied, "TLS handshake: the host did not use a key");
+  }
+  switch (SSL_get_error(ssl, done)) {
+    case SSL_ERROR_WANT_READ: return Handshake::waits;
+    case SSL_ERROR_SSL: break;
+    default:
+      ERR_clear_error();
+      return error(StatusCode::io_error, std::string("TLS handshake: ") +
+                                             (number != 0 ? std::strerror(number)
+                                                          : "the host has closed the connection"));
+  }
+  const std::string reason = openssl_reason();
+  if (!session_->no_key.ok()) return error(session_->no_key.with_context("TLS handshake"));
+  if (session_->psk == nullptr) {
+    return error(StatusCode::invalid_argument,
+                 "TLS handshake: " + reason + "; does the host do TLS on this port?");
+  }
+  return error(StatusCode::permission_denied, "TLS handshake: " + reason +
+                                                  "; has the host another key of the name \"" +
+                                                  session_->identity + "\"?");
+}
+
+const std::string& TlsStream::identity() const { return session_->identity; }
 
 ssize_t TlsStream::fail(int code) noexcept {
   if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) {
