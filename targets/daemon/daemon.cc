@@ -1,5 +1,4 @@
-// See daemon.h. The methods are in framework_methods.cc, keyring_methods.cc, bdev_methods.cc and
-// nvmf_methods.cc.
+// See daemon.h. The methods are in the files named …_methods.cc.
 #include "targets/daemon/daemon.h"
 
 #include <basalt/devices.h>
@@ -30,6 +29,7 @@ Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
   daemon->add_keyring_methods();
   daemon->add_bdev_methods();
   daemon->add_nvmf_methods();
+  daemon->add_nvmf_visibility_methods();
   return daemon;
 }
 

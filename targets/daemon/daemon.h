@@ -46,6 +46,7 @@ class Daemon {
   void add_framework_methods();
   void add_bdev_methods();
   void add_nvmf_methods();
+  void add_nvmf_visibility_methods();
   void add_keyring_methods();
   // The contents of a key of the keyring, as nvme::auth::Secret or nvme::auth::TlsKey. Errors: not_found, invalid_argument,
   // permission_denied.

@@ -3,6 +3,7 @@
 
 #include "base/try.h"
 #include "targets/daemon/daemon.h"
+#include "targets/daemon/nvmf_params.h"
 #include "targets/daemon/uuid.h"
 #include "targets/nvmf/queue.h"
 #include "wire/nvme/fabrics.h"
@@ -16,31 +17,6 @@ namespace {
 
 bool is_zero(std::span<const uint8_t> id) {
   return std::all_of(id.begin(), id.end(), [](uint8_t byte) { return byte == 0; });
-}
-
-// One target, and no name for it.
-void no_target_name(Params& params) { params.only("tgt_name", "nvmf_tgt"); }
-
-bool is_tcp(const std::string& text) { return text == "TCP" || text == "tcp"; }
-
-// The members of a "listen_address". Errors: invalid_argument, unsupported.
-Result<nvmf::ListenAddress> take_address(Params address) {
-  const std::string type = address.text("trtype", "TCP");
-  nvmf::ListenAddress result;
-  result.host = address.text("traddr");
-  result.port = address.text("trsvcid", "4420");
-  std::string family = address.text("adrfam", "");
-  BASALT_TRY(address.done());
-  if (!is_tcp(type)) {
-    return error(StatusCode::unsupported, "trtype " + type + ": there is TCP");
-  }
-  std::transform(family.begin(), family.end(), family.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (!family.empty() && family != (result.is_ipv6() ? "ipv6" : "ipv4")) {
-    return error(StatusCode::invalid_argument,
-                 "adrfam " + family + ": " + result.host + " is no such address");
-  }
-  return result;
 }
 
 struct AccessName {
@@ -68,13 +44,6 @@ std::string name_of_access(nvme::AccessState state) {
     if (state == known.state) return known.name;
   }
   return "unknown";
-}
-
-Json describe(const nvmf::ListenAddress& address) {
-  return {{"trtype", "TCP"},
-          {"adrfam", address.is_ipv6() ? "IPv6" : "IPv4"},
-          {"traddr", address.host},
-          {"trsvcid", address.port}};
 }
 
 Json describe_ids(const nvmf::NamespaceIds& ids) {
@@ -205,6 +174,10 @@ void Daemon::add_nvmf_methods() {
           const std::string name = name_of(*space->device);
           Json one = {{"nsid", space->nsid}, {"bdev_name", name}, {"name", name}};
           one.update(describe_ids(space->ids));
+          if (const auto seen_by = subsystem->hosts_that_see(space->nsid)) {
+            one["no_auto_visible"] = true;
+            one["hosts"] = *seen_by;
+          }
           spaces.push_back(one);
         }
         json.update({{"serial_number", options.serial},
@@ -227,7 +200,7 @@ void Daemon::add_nvmf_methods() {
     options.nsid = static_cast<uint32_t>(space.number_or("nsid", 0, 0, 0xffff'fffe));
     const std::string nguid = space.text("nguid", ""), eui64 = space.text("eui64", "");
     std::string uuid = space.text("uuid", "");
-    space.only("no_auto_visible", false);
+    options.for_all = !space.flag("no_auto_visible", false);
     space.only("hide_metadata", false);
     no_target_name(params);
     BASALT_TRY(params.done());
@@ -413,7 +386,13 @@ Json Daemon::nvmf_config() const {
       if (space == nullptr) continue;
       Json json = {{"nsid", space->nsid}, {"bdev_name", name_of(*space->device)}};
       json.update(describe_ids(space->ids));
+      const auto seen_by = subsystem->hosts_that_see(space->nsid);
+      if (seen_by) json["no_auto_visible"] = true;
       add("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", json}});
+      if (!seen_by) continue;
+      for (const std::string& host : *seen_by) {
+        add("nvmf_ns_add_host", {{"nqn", nqn}, {"nsid", space->nsid}, {"host", host}});
+      }
     }
     for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
       Json params = {{"nqn", nqn}, {"listen_address", describe(address)}};
@@ -422,6 +401,9 @@ Json Daemon::nvmf_config() const {
       if (security == nvmf::Security::tls) params["secure_channel"] = true;
       add("nvmf_subsystem_add_listener", params);
     }
+  }
+  for (const nvmf::Referral& referral : target_->referrals()) {
+    add("nvmf_discovery_add_referral", describe(referral));
   }
   return calls;
 }

@@ -95,13 +95,13 @@ std::vector<std::byte> Controller::make_log_page(LogPage page, bool& known) {
       known = subsystem_->options().reports_access;
       return known ? access_log() : std::vector<std::byte>();
     case LogPage::commands_supported:
-      return bytes_of(supported_commands(common_operations(*subsystem_->namespaces())));
+      return bytes_of(supported_commands(common_operations(*namespaces())));
     default: known = false; return {};
   }
 }
 
 std::vector<std::byte> Controller::access_log() const {
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   nvme::AccessLogHeader header{};
   header.change_count = access_changes_.load();
   header.groups = 1;
@@ -165,7 +165,7 @@ CompletionStatus Controller::get_feature(Request& request) {
       break;
     case Feature::reservation_persistence: break;
     case Feature::volatile_write_cache:
-      if (!has_volatile_cache(*subsystem_->namespaces())) return nvme::kInvalidField;
+      if (!has_volatile_cache(*namespaces())) return nvme::kInvalidField;
       value = 1;
       break;
     default:

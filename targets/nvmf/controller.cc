@@ -18,7 +18,7 @@ using nvme::Register;
 
 namespace {
 
-constexpr uint32_t kReady = 1, kShutdownComplete = 2u << 2;
+constexpr uint32_t kReady = 1, kShutdownOccurs = 1u << 2, kShutdownComplete = 2u << 2;
 // Command set NVM; queues contiguous (as fabrics asks); ready within 500 ms.
 constexpr uint64_t kCapabilities =
     (Controller::kMaxQueueEntries - 1) | uint64_t{1} << 16 | uint64_t{1} << 24 | uint64_t{1} << 37;
@@ -149,7 +149,10 @@ void Controller::set_configuration(uint32_t value) {
     status_ = kReady;
     ready_.store(true, std::memory_order_release);
   }
-  if ((value & nvme::kShutdownMask) != 0) status_ |= kShutdownComplete;
+  if ((value & nvme::kShutdownMask) != 0 &&
+      (status_ & (kShutdownOccurs | kShutdownComplete)) == 0) {
+    shut_down();
+  }
   if (enable || !was_enabled) return;
   // A reset: what the host had is gone, its I/O queues too.
   ready_.store(false);
@@ -162,6 +165,39 @@ void Controller::set_configuration(uint32_t value) {
   for (const auto& [queue_id, io_queue] : queues_) {
     if (queue_id != 0) end_queue(queue_id, io_queue, "the host resets the controller");
   }
+}
+
+// NVM Express base specification 2.0, §3.6.1: what its host has written is made durable, then the shutdown is complete.
+void Controller::shut_down() {
+  if (!has_volatile_cache(*namespaces())) {
+    status_ |= kShutdownComplete;
+    return;
+  }
+  status_ |= kShutdownOccurs;
+  if (shutdown_.run != nullptr) return;  // one is under way, which will do
+  target_.begin_background_work();
+  // It stays until that is done, whatever becomes of its connections.
+  shutdown_.run = [self = shared_from_this()] {
+    const auto table = self->namespaces();
+    for (const auto& space : *table) {
+      if (space == nullptr) continue;
+      if (const Status status = flush_device(*space->device); !status.ok()) {
+        self->target_.log(LogLevel::error, "shutdown of controller " + std::to_string(self->id_) +
+                                               " of host " + self->host_.nqn + ": " +
+                                               status.to_string());
+      }
+    }
+    self->reactor_.post([self] {
+      self->target_.context().executor().cancel(self->shutdown_);
+      self->shutdown_.run = nullptr;
+      // Unless the host has enabled it again.
+      if ((self->status_ & kShutdownOccurs) != 0) {
+        self->status_ = (self->status_ & ~kShutdownOccurs) | kShutdownComplete;
+      }
+      self->target_.end_background_work();
+    });
+  };
+  target_.context().executor().post(shutdown_);
 }
 
 // ---- Admin commands

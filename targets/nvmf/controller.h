@@ -78,6 +78,10 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void stop(Queue& admin_queue);
 
  private:
+  // What its host sees of the subsystem's.
+  std::shared_ptr<const NamespaceTable> namespaces() const {
+    return subsystem_->namespaces_for(host_.nqn);
+  }
   nvme::CompletionStatus identify(Request& request);
   nvme::CompletionStatus identify_controller(Request& request);
   nvme::CompletionStatus identify_namespace(Request& request);
@@ -92,6 +96,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void set_keep_alive(Duration time);
   bool abort(Queue& queue, uint16_t queue_id, uint16_t cid);
   void set_configuration(uint32_t value);
+  void shut_down();
   void raise(nvme::AsyncEvent event, uint32_t enabled_by);
   void tell_events();
   // With `mutex_` held.
@@ -120,6 +125,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   Reactor::Timer keep_alive_timer_;
   unsigned silent_checks_ = 0;
   uint32_t configuration_ = 0, status_ = 0;  // CC, CSTS
+  BackgroundTask shutdown_;                  // flushes, off the reactor
   std::map<uint8_t, uint32_t> features_;     // that are set and mean nothing here
   uint32_t async_events_enabled_ = 0;
   std::vector<Request*> event_requests_;  // that wait for an event

@@ -47,7 +47,7 @@ CompletionStatus Controller::identify(Request& request) {
     // Of the NVM command set: all zero, limits that are not there.
     case IdentifyKind::command_set_namespace:
       if (command_set != 0) return nvme::kInvalidField;
-      return find_namespace(*subsystem_->namespaces(), request.command.nsid) == nullptr
+      return find_namespace(*namespaces(), request.command.nsid) == nullptr
                  ? nvme::kInvalidNamespace
                  : CompletionStatus{};
     case IdentifyKind::command_set_controller:
@@ -84,7 +84,7 @@ CompletionStatus Controller::identify_controller(Request& request) {
   data.optional_fabrics_commands = 1;  // Disconnect
   set_text(std::span(data.subsystem_nqn).first(255), subsystem_->nqn(), '\0');
   if (!discovery) {
-    const auto table = subsystem_->namespaces();
+    const auto table = namespaces();
     const OpSet common = common_operations(*table);
     data.multipath = 1 << 1;  // several controllers
     if (options.reports_access) {
@@ -116,7 +116,7 @@ CompletionStatus Controller::identify_controller(Request& request) {
 }
 
 CompletionStatus Controller::identify_namespace(Request& request) {
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   const uint32_t nsid = request.command.nsid;
   if (nsid == 0 || nsid > subsystem_->options().max_namespaces) return nvme::kInvalidNamespace;
   const Namespace* space = find_namespace(*table, nsid);
@@ -150,7 +150,7 @@ CompletionStatus Controller::identify_namespace(Request& request) {
 CompletionStatus Controller::list_namespaces(Request& request) {
   const uint32_t above = request.command.nsid;
   if (above >= 0xffff'fffe) return nvme::kInvalidNamespace;
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   std::array<le32, nvme::kIdentifyBytes / 4> ids{};
   size_t count = 0;
   for (uint32_t nsid = above + 1; nsid <= table->size() && count < ids.size(); ++nsid) {
@@ -161,7 +161,7 @@ CompletionStatus Controller::list_namespaces(Request& request) {
 }
 
 CompletionStatus Controller::describe_namespace(Request& request) {
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   const Namespace* space = find_namespace(*table, request.command.nsid);
   if (space == nullptr) return nvme::kInvalidNamespace;
   std::byte* at = request.data.data();

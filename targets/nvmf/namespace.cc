@@ -5,6 +5,8 @@
 #include <span>
 #include <string>
 
+#include "targets/nvmf/subsystem.h"
+
 namespace basalt::nvmf {
 
 namespace {
@@ -37,6 +39,30 @@ NamespaceIds make_namespace_ids(std::string_view nqn, const Namespace& space,
   ids.uuid[8] = static_cast<uint8_t>((ids.uuid[8] & 0x3f) | 0x80);
   ids.nguid = ids.uuid;
   return ids;
+}
+
+DeviceWatch::DeviceWatch(std::weak_ptr<Subsystem> subsystem, std::shared_ptr<Device> device)
+    : subsystem_(std::move(subsystem)), device_(std::move(device)) {
+  device_->add_listener(*this);
+}
+
+DeviceWatch::~DeviceWatch() { device_->remove_listener(*this); }
+
+void DeviceWatch::on_event(Device& device, DeviceEvent event) {
+  if (event != DeviceEvent::resized && event != DeviceEvent::limits_changed) return;
+  if (const auto subsystem = subsystem_.lock()) subsystem->device_changed(device);
+}
+
+Status flush_device(Device& device) {
+  if (device.info().read_only || !device.info().volatile_write_cache) return {};
+  const std::string what = "flush of " + device.info().uri;
+  const auto channel = device.open_channel();
+  if (!channel) return channel.error().with_context(what);
+  Io io;
+  io.op = Op::flush;
+  const StatusCode code = run(**channel, io);
+  if (code == StatusCode::ok) return {};
+  return {code, what + ": what hosts have written and not flushed may not survive power loss"};
 }
 
 OpSet common_operations(const NamespaceTable& table) {

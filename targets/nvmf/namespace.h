@@ -2,6 +2,7 @@
 #pragma once
 
 #include <basalt/device.h>
+#include <basalt/status.h>
 
 #include <array>
 #include <cstdint>
@@ -21,11 +22,27 @@ struct NamespaceIds {
   friend bool operator==(const NamespaceIds&, const NamespaceIds&) = default;
 };
 
+class Subsystem;
+
+// Has a subsystem's hosts told when one of its devices is another size, or has other limits.
+class DeviceWatch final : DeviceListener {
+ public:
+  DeviceWatch(std::weak_ptr<Subsystem> subsystem, std::shared_ptr<Device> device);
+  ~DeviceWatch();
+
+ private:
+  void on_event(Device& device, DeviceEvent event) override;
+
+  const std::weak_ptr<Subsystem> subsystem_;
+  const std::shared_ptr<Device> device_;
+};
+
 struct Namespace {
   uint32_t nsid = 0;
   std::shared_ptr<Device> device;
   NamespaceIds ids;
   Claim claim;
+  std::unique_ptr<DeviceWatch> watch;
   std::shared_ptr<Reservations> reservations = std::make_shared<Reservations>();
 };
 
@@ -39,6 +56,8 @@ inline const Namespace* find_namespace(const NamespaceTable& table, uint32_t nsi
 // The same for the same subsystem, number and device's URI, so that hosts recognize the namespace when the target has been
 // away; by chance for a device that forgets everything then.
 NamespaceIds make_namespace_ids(std::string_view nqn, const Namespace& space, RandomSource& random);
+// Has the device write what its volatile cache holds, if it has one, and waits for that.
+Status flush_device(Device& device);
 // What all its devices can do, and what one of them is enough for.
 OpSet common_operations(const NamespaceTable& table);
 bool has_volatile_cache(const NamespaceTable& table);

@@ -298,7 +298,7 @@ CompletionStatus Queue::connect(Request& request) {
 
 void Queue::refresh(const Subsystem& subsystem) {
   if (controller_ == nullptr || id_ == 0 || &controller_->subsystem() != &subsystem) return;
-  namespaces_ = subsystem.namespaces();
+  namespaces_ = subsystem.namespaces_for(controller_->host().nqn);
   channels_.clear();
   for (const auto& space : *namespaces_) {
     channels_.push_back(space == nullptr ? nullptr : group_.channel(space->device));

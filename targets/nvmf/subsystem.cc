@@ -151,7 +151,74 @@ std::shared_ptr<const NamespaceTable> Subsystem::namespaces() const {
   return namespaces_;
 }
 
-Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random) {
+std::shared_ptr<const NamespaceTable> Subsystem::namespaces_for(const std::string& host_nqn) const {
+  const MutexLock lock(mutex_);
+  if (limited_.empty()) return namespaces_;
+  auto seen = std::make_shared<NamespaceTable>(*namespaces_);
+  for (const auto& [nsid, hosts] : limited_) {
+    if (hosts.count(host_nqn) == 0) (*seen)[nsid - 1] = nullptr;
+  }
+  return seen;
+}
+
+// With `mutex_` held.
+Status Subsystem::check_limited(uint32_t nsid, const std::string& host_nqn) const {
+  BASALT_TRY(check_nqn(host_nqn));
+  const std::string name = nqn() + ": namespace " + std::to_string(nsid);
+  if (find_namespace(*namespaces_, nsid) == nullptr) {
+    return {StatusCode::not_found, nqn() + ": there is no namespace " + std::to_string(nsid)};
+  }
+  if (limited_.count(nsid) != 0) return {};
+  return {StatusCode::invalid_argument,
+          name + " is for all hosts (no_auto_visible, when it is added, makes it for some)"};
+}
+
+Status Subsystem::show(uint32_t nsid, const std::string& host_nqn) {
+  const MutexLock lock(mutex_);
+  BASALT_TRY(check_limited(nsid, host_nqn));
+  if (limited_[nsid].insert(host_nqn).second) return {};
+  return {StatusCode::already_exists,
+          nqn() + ": host " + host_nqn + " sees namespace " + std::to_string(nsid) + " already"};
+}
+
+Status Subsystem::hide(uint32_t nsid, const std::string& host_nqn) {
+  const MutexLock lock(mutex_);
+  BASALT_TRY(check_limited(nsid, host_nqn));
+  if (limited_[nsid].erase(host_nqn) != 0) return {};
+  return {StatusCode::not_found,
+          nqn() + ": host " + host_nqn + " does not see namespace " + std::to_string(nsid)};
+}
+
+std::optional<std::set<std::string>> Subsystem::hosts_that_see(uint32_t nsid) const {
+  const MutexLock lock(mutex_);
+  const auto found = limited_.find(nsid);
+  if (found == limited_.end()) return {};
+  return found->second;
+}
+
+void Subsystem::namespace_changed(uint32_t nsid, const std::string* host_nqn) {
+  const auto hosts = hosts_that_see(nsid);
+  for (const auto& controller : controllers()) {
+    const std::string& name = controller->host().nqn;
+    if (!hosts || hosts->count(name) != 0 || (host_nqn != nullptr && name == *host_nqn)) {
+      controller->namespaces_changed(nsid);
+    }
+  }
+}
+
+void Subsystem::device_changed(const Device& device) {
+  std::vector<uint32_t> changed;
+  {
+    // Not by a copy of the table: it may turn out to be the last.
+    const MutexLock lock(mutex_);
+    for (const auto& space : *namespaces_) {
+      if (space != nullptr && space->device.get() == &device) changed.push_back(space->nsid);
+    }
+  }
+  for (const uint32_t nsid : changed) namespace_changed(nsid);
+}
+
+Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random, bool for_all) {
   const MutexLock lock(mutex_);
   auto table = std::make_shared<NamespaceTable>(*namespaces_);
   if (space.nsid == 0) {
@@ -173,6 +240,7 @@ Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random)
   table->resize(std::max<size_t>(table->size(), nsid));
   (*table)[nsid - 1] = std::make_shared<const Namespace>(std::move(space));
   namespaces_ = std::move(table);
+  if (!for_all) limited_[nsid] = {};
   return nsid;
 }
 
@@ -185,6 +253,7 @@ Result<std::shared_ptr<const Namespace>> Subsystem::remove_namespace(uint32_t ns
   std::shared_ptr<const Namespace> removed = std::move((*table)[nsid - 1]);
   (*table)[nsid - 1] = nullptr;
   namespaces_ = std::move(table);
+  limited_.erase(nsid);
   return removed;
 }
 

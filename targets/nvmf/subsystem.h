@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,7 +49,7 @@ struct SubsystemOptions {
 // "nqn.yyyy-mm.reverse.domain[:name]", or "nqn.2014-08.org.nvmexpress:uuid:…". Errors: invalid_argument.
 Status check_nqn(std::string_view nqn);
 
-class Subsystem {
+class Subsystem : public std::enable_shared_from_this<Subsystem> {
  public:
   // Errors: invalid_argument.
   static Result<std::shared_ptr<Subsystem>> create(SubsystemOptions options);
@@ -79,9 +80,21 @@ class Subsystem {
   std::vector<std::string> listeners() const;
 
   std::shared_ptr<const NamespaceTable> namespaces() const;
-  // nsid 0: the lowest that is free. Ids that are all zero: made up (namespace.h). Answers the number it got. Errors:
-  // already_exists, too_large.
-  Result<uint32_t> add_namespace(Namespace space, RandomSource& random);
+  // Those that the host sees.
+  std::shared_ptr<const NamespaceTable> namespaces_for(const std::string& host_nqn) const;
+  // nsid 0: the lowest that is free. Ids that are all zero: made up (namespace.h). Answers the number it got. Not
+  // `for_all`: no host sees it before show() says so. Errors: already_exists, too_large.
+  Result<uint32_t> add_namespace(Namespace space, RandomSource& random, bool for_all = true);
+  // Whether the host sees a namespace that is not for all. Errors: not_found, already_exists, invalid_argument (it is for
+  // all).
+  Status show(uint32_t nsid, const std::string& host_nqn);
+  Status hide(uint32_t nsid, const std::string& host_nqn);
+  // Nothing: all do.
+  std::optional<std::set<std::string>> hosts_that_see(uint32_t nsid) const;
+  // Controllers whose hosts see it, and the one of `host_nqn` which may not any more, are told that it is another.
+  void namespace_changed(uint32_t nsid, const std::string* host_nqn = nullptr);
+  // … of each that is of that device.
+  void device_changed(const Device& device);
   // Answers what it was. Errors: not_found.
   Result<std::shared_ptr<const Namespace>> remove_namespace(uint32_t nsid);
 
@@ -102,7 +115,11 @@ class Subsystem {
   bool closed_ = false;
   std::map<std::string, HostKeys> hosts_;
   std::map<std::string, nvme::AccessState> listeners_;
+  Status check_limited(uint32_t nsid, const std::string& host_nqn) const;
+
   std::shared_ptr<const NamespaceTable> namespaces_ = std::make_shared<NamespaceTable>();
+  std::map<uint32_t, std::set<std::string>>
+      limited_;  // those that are not for all, and who sees them
   std::vector<std::pair<uint16_t, std::shared_ptr<Controller>>> controllers_;
   uint16_t next_controller_id_ = options_.min_controller_id;
 };

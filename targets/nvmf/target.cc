@@ -2,6 +2,7 @@
 #include "targets/nvmf/target.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/check.h"
 #include "base/try.h"
@@ -56,6 +57,18 @@ Target::~Target() {
   for (const auto& home : homes_) {
     while (home->count.load() > 0) sleep_for(kLookAgain);
     home->reactor.run([&] { home->group.reset(); });
+  }
+  while (background_work_.load() > 0) sleep_for(kLookAgain);
+  std::set<Device*> flushed;
+  for (const auto& subsystem : subsystems()) {
+    const size_t count = subsystem->namespaces()->size();
+    for (uint32_t nsid = 1; nsid <= count; ++nsid) {
+      const auto removed = subsystem->remove_namespace(nsid);
+      if (!removed || !flushed.insert((*removed)->device.get()).second) continue;
+      if (const Status status = flush_device(*(*removed)->device); !status.ok()) {
+        log(LogLevel::error, status.to_string());
+      }
+    }
   }
 }
 
@@ -142,20 +155,44 @@ Result<uint32_t> Target::add_namespace(const std::string& nqn, std::shared_ptr<D
   space.ids = options.ids;
   const ClaimMode mode = device->info().read_only ? ClaimMode::read_only : ClaimMode::shared_writer;
   BASALT_TRY_ASSIGN(space.claim, device->claim(mode, "NVMe-oF subsystem " + nqn));
+  space.watch = std::make_unique<DeviceWatch>(subsystem, device);
   space.device = std::move(device);
   BASALT_TRY_ASSIGN(const uint32_t nsid,
-                    subsystem->add_namespace(std::move(space), context_.random()));
+                    subsystem->add_namespace(std::move(space), context_.random(), options.for_all));
   refresh(*subsystem);
-  for (const auto& controller : subsystem->controllers()) controller->namespaces_changed(nsid);
+  subsystem->namespace_changed(nsid);
   return nsid;
+}
+
+Status Target::show_namespace(const std::string& nqn, uint32_t nsid, const std::string& host_nqn) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY(subsystem->show(nsid, host_nqn));
+  refresh(*subsystem);
+  subsystem->namespace_changed(nsid, &host_nqn);
+  return {};
+}
+
+Status Target::hide_namespace(const std::string& nqn, uint32_t nsid, const std::string& host_nqn) {
+  const MutexLock change(changing_);
+  BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  BASALT_TRY(subsystem->hide(nsid, host_nqn));
+  refresh(*subsystem);
+  subsystem->namespace_changed(nsid, &host_nqn);
+  return {};
 }
 
 Status Target::remove_namespace(const std::string& nqn, uint32_t nsid) {
   const MutexLock change(changing_);
   BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  const auto saw_it = subsystem->hosts_that_see(nsid);
   BASALT_TRY_ASSIGN(const auto removed, subsystem->remove_namespace(nsid));
   refresh(*subsystem);
-  for (const auto& controller : subsystem->controllers()) controller->namespaces_changed(nsid);
+  for (const auto& controller : subsystem->controllers()) {
+    if (!saw_it || saw_it->count(controller->host().nqn) != 0) {
+      controller->namespaces_changed(nsid);
+    }
+  }
   for (const auto& home : homes_) {
     bool gone = false;
     while (!gone) {
@@ -257,6 +294,42 @@ Result<nvme::auth::TlsPsk> Target::find_tls_key(std::string_view text) const {
   return error(StatusCode::permission_denied, "host " + identity.host_nqn + " has " +
                                                   (has_other ? "another" : "no") + " TLS key for " +
                                                   identity.subsystem_nqn);
+}
+
+Status Target::add_referral(const Referral& referral) {
+  BASALT_TRY(check_nqn(referral.nqn));
+  const MutexLock change(changing_);
+  {
+    const MutexLock lock(mutex_);
+    if (std::find(referrals_.begin(), referrals_.end(), referral) != referrals_.end()) {
+      return {StatusCode::already_exists,
+              "hosts are referred to " + referral.address.to_string() + " already"};
+    }
+    referrals_.push_back(referral);
+  }
+  discovery_changed();
+  return {};
+}
+
+Status Target::remove_referral(const Referral& referral) {
+  const MutexLock change(changing_);
+  {
+    const MutexLock lock(mutex_);
+    const auto same = [&](const Referral& known) {
+      return known.address == referral.address && known.nqn == referral.nqn;
+    };
+    if (std::erase_if(referrals_, same) == 0) {
+      return {StatusCode::not_found,
+              "hosts are not referred to " + referral.address.to_string() + ", " + referral.nqn};
+    }
+  }
+  discovery_changed();
+  return {};
+}
+
+std::vector<Referral> Target::referrals() const {
+  const MutexLock lock(mutex_);
+  return referrals_;
 }
 
 void Target::discovery_changed() {

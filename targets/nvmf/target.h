@@ -30,6 +30,7 @@
 #include "targets/nvmf/poll_group.h"
 #include "targets/nvmf/subsystem.h"
 #include "targets/nvmf/tcp/listener.h"
+#include "wire/nvme/fabrics.h"
 
 namespace basalt::nvmf {
 
@@ -42,6 +43,8 @@ struct TargetOptions {
   size_t buffer_bytes_per_reactor = size_t{64} << 20;
   // A connection that has not sent a valid Connect by then ends.
   Duration connect_timeout = std::chrono::seconds(10);
+  // A connection that has been asked for a write's data and has sent none in that time, or twice it, ends.
+  Duration data_timeout = std::chrono::seconds(30);
 };
 
 struct NamespaceOptions {
@@ -49,6 +52,16 @@ struct NamespaceOptions {
   // All zero: made from the subsystem's name, the number and the device's URI, so that hosts recognize the namespace when
   // the target has been away; by chance where the device forgets everything then.
   NamespaceIds ids{};
+  // Every host the subsystem lets in sees it; otherwise those that show_namespace() names.
+  bool for_all = true;
+};
+
+// Another discovery service, which hosts are told of.
+struct Referral {
+  ListenAddress address;
+  Security security = Security::none;
+  std::string nqn{nvme::kDiscoveryNqn};
+  friend bool operator==(const Referral&, const Referral&) = default;
 };
 
 class Target {
@@ -56,7 +69,8 @@ class Target {
   // Both outlive it. At least one reactor. There is a discovery subsystem from the beginning, for every host and on every
   // listener.
   Target(Context& context, std::vector<Reactor*> reactors, const TargetOptions& options);
-  // Listeners close, and all hosts' connections end.
+  // Listeners close, all hosts' connections end, and what they have left in the devices' volatile caches is flushed; a
+  // flush that fails is logged.
   ~Target();
   Target(const Target&) = delete;
 
@@ -70,6 +84,13 @@ class Target {
                                  const NamespaceOptions& options = {});
   // Returns when no reactor has a channel to its device for it any more. Errors: not_found.
   Status remove_namespace(const std::string& nqn, uint32_t nsid);
+  // Of a namespace that is not for all. Errors: not_found, already_exists, invalid_argument.
+  Status show_namespace(const std::string& nqn, uint32_t nsid, const std::string& host_nqn);
+  Status hide_namespace(const std::string& nqn, uint32_t nsid, const std::string& host_nqn);
+  // Errors: already_exists, not_found, invalid_argument.
+  Status add_referral(const Referral& referral);
+  Status remove_referral(const Referral& referral);
+  std::vector<Referral> referrals() const;
   Status allow_any_host(const std::string& nqn, bool allow);
   // Hosts that are connected stay until they are removed, and then end. Errors: not_found, already_exists, invalid_argument.
   Status add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys = {});
@@ -114,6 +135,9 @@ class Target {
   // Connections at present; any thread.
   size_t connection_count() const;
   void log(LogLevel level, std::string_view line);
+  // Work off the reactors that knows of the target; it is waited for when that ends.
+  void begin_background_work() { background_work_.fetch_add(1); }
+  void end_background_work() { background_work_.fetch_sub(1); }
 
  private:
   struct Home;  // what lives on one reactor
@@ -128,11 +152,13 @@ class Target {
   std::vector<std::unique_ptr<Home>> homes_;
   std::atomic<size_t> next_home_{0};
   std::atomic<uint64_t> discovery_generation_{1};
+  std::atomic<unsigned> background_work_{0};
 
   Mutex changing_;       // one change at a time
   mutable Mutex mutex_;  // protects what follows, for moments
   std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
   std::map<std::string, std::shared_ptr<TcpListener>> listeners_;  // by "address:port"
+  std::vector<Referral> referrals_;
 };
 
 }  // namespace basalt::nvmf

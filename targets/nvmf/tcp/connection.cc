@@ -41,6 +41,7 @@ TcpConnection::TcpConnection(Target& target, PollGroup& group, UniqueFd fd, std:
     const bool ends = stage_ == Stage::ending || stage_ == Stage::draining;
     hang_up(ends ? "the host does not close it" : "no Connect in time");
   };
+  data_timer_.expired = [this] { look_for_data(); };
 }
 
 TcpConnection::~TcpConnection() {
@@ -74,6 +75,7 @@ void TcpConnection::close() noexcept {
   stage_ = Stage::closed;
   group_.reactor().unwatch(watch_);
   group_.reactor().cancel(deadline_);
+  group_.reactor().cancel(data_timer_);
   ::shutdown(fd_.get(), SHUT_RDWR);
   group_.forget(*this);
   incoming_ = {};
@@ -295,6 +297,8 @@ void TcpConnection::sent(size_t bytes) noexcept {
     ++first_to_send_;
     if (request.state == TcpRequest::State::asking) {
       request.state = TcpRequest::State::asked;
+      data_came_ = ++asked_ == 1 || data_came_;
+      if (!data_timer_.set) group_.reactor().set(data_timer_, target_.options().data_timeout);
     } else {
       release(request);
     }

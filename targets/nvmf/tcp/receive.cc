@@ -351,7 +351,9 @@ void TcpConnection::finish_data() noexcept {
   if (request == nullptr) return;
   if (request->state == TcpRequest::State::asked) {
     request->received += done.bytes;
+    data_came_ = true;
     if (request->received < request->data.size()) return;
+    --asked_;
   }
   if (request->digest_wrong) return refuse(*request, nvme::kDataDigestError);
   execute(*request);
@@ -371,6 +373,18 @@ void TcpConnection::ask_for_data(TcpRequest& request) noexcept {
   put_header(request, &pdu, sizeof pdu, 0);
   request.state = TcpRequest::State::asking;
   send(request);
+}
+
+// A host that asks to write and does not send what keeps memory that others wait for.
+void TcpConnection::look_for_data() noexcept {
+  if (asked_ == 0) return;
+  if (!std::exchange(data_came_, false)) {
+    target_.log(LogLevel::warning, queue_.peer() + ": the host does not send the data of " +
+                                       std::to_string(asked_) +
+                                       " writes that it was asked for; connection ended");
+    return hang_up("data that was asked for has not come");
+  }
+  group_.reactor().set(data_timer_, target_.options().data_timeout);
 }
 
 TcpConnection::Step TcpConnection::take_host_data(const PduHeader& header,

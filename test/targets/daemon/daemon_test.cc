@@ -140,6 +140,16 @@ TEST_F(DaemonTest, DeletesADeviceThatIsExported) {
 
 TEST_F(DaemonTest, ItsConfigurationMakesItAgain) {
   export_disk();
+  call("bdev_null_create", R"({"name": "n", "num_blocks": 2048, "block_size": 512})");
+  call(
+      "nvmf_subsystem_add_ns",
+      R"({"nqn": "nqn.2014-08.org.example:disk", "namespace": {"bdev_name": "n", "no_auto_visible": true}})");
+  call(
+      "nvmf_ns_add_host",
+      R"({"nqn": "nqn.2014-08.org.example:disk", "nsid": 2, "host": "nqn.2014-08.org.example:host"})");
+  call(
+      "nvmf_discovery_add_referral",
+      R"({"address": {"trtype": "TCP", "traddr": "192.0.2.7", "trsvcid": "8009"}, "secure_channel": true})");
   call(
       "nvmf_create_subsystem",
       R"({"nqn": "nqn.2014-08.org.example:other", "serial_number": "S", "max_namespaces": 5, "max_cntlid": 9})");

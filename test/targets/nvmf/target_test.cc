@@ -9,6 +9,7 @@
 #include "base/sync.h"
 #include "nvme/commands.h"
 #include "test/nvme/kept_log.h"
+#include "test/targets/nvmf/host_commands.h"
 #include "test/targets/nvmf/raw_host.h"
 #include "test/targets/nvmf/served_target.h"
 
@@ -23,40 +24,6 @@ using nvme::tcp::PduType;
 using nvme::tcp::TerminationReason;
 
 constexpr const char* kNqn = ServedTarget::kNqn;
-
-bool wait_until(const std::function<bool()>& happened) {
-  for (int i = 0; i < 20'000; ++i) {
-    if (happened()) return true;
-    sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
-
-Command admin(nvme::AdminOpcode opcode) {
-  Command command;
-  command.opcode = static_cast<uint8_t>(opcode);
-  return command;
-}
-Command identify(nvme::IdentifyKind kind, uint32_t nsid = 0) {
-  Command command = admin(nvme::AdminOpcode::identify);
-  command.nsid = nsid;
-  command.cdw10 = static_cast<uint32_t>(kind);
-  return command;
-}
-Command transfer(nvme::IoOpcode opcode, uint64_t lba, uint32_t blocks, uint32_t nsid = 1) {
-  Command command;
-  command.opcode = static_cast<uint8_t>(opcode);
-  command.nsid = nsid;
-  command.cdw10 = static_cast<uint32_t>(lba);
-  command.cdw11 = static_cast<uint32_t>(lba >> 32);
-  command.cdw12 = blocks - 1;
-  return command;
-}
-Command get_log(nvme::LogPage page, size_t bytes) {
-  Command command = admin(nvme::AdminOpcode::get_log_page);
-  command.cdw10 = static_cast<uint32_t>(page) | static_cast<uint32_t>(bytes / 4 - 1) << 16;
-  return command;
-}
 
 class NvmfTargetTest : public testing::Test {
  protected:
@@ -190,6 +157,17 @@ TEST_F(NvmfTargetTest, AConnectionThatSaysNothingEnds) {
   EXPECT_TRUE(silent.is_closed());
   EXPECT_TRUE(half.is_closed());
   EXPECT_TRUE(wait_until([&] { return served_->target->connection_count() == 0; }));
+}
+
+TEST_F(NvmfTargetTest, DataThatWasAskedForAndDoesNotComeEndsTheConnection) {
+  serve({"ram:16M"}, {.data_timeout = std::chrono::milliseconds(50)});
+  RawHost host(served_->address), io(served_->address);
+  io.become_io(kNqn, host.become_admin(kNqn));
+  io.submit(transfer(nvme::IoOpcode::write, 0, 16), {}, 8192);
+  const auto asked = io.receive();
+  ASSERT_TRUE(asked && asked->type() == PduType::ready_to_transfer);
+  EXPECT_TRUE(io.is_closed());
+  EXPECT_EQ(log_.count("does not send the data of 1 writes"), 1u) << log_.text();
 }
 
 // ---- Connect
