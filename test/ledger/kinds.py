@@ -41,6 +41,8 @@ KINDS = {
         fuzz("vfio_user", *BASE, "nvme/vfio_user/protocol.*"),
         fuzz("nvme_tcp", *BASE, "src/wire/nvme/tcp_pdu.*", "nvme/commands.h",
              "nvme/tcp/tcp_queue.*", "nvme/tcp/tcp_events.*"),
+        fuzz("nvme_tls", *BASE, "src/wire/nvme/auth/key_text.*", "src/wire/nvme/auth/tls_key.*",
+             "src/wire/nvme/tls/offered_identities.*"),
         fuzz("nvmf_tcp", *BASE, "src/reactor", "src/wire/nvme", "targets/nvmf"),
         fuzz("nvmf_authentication", *BASE, "src/wire/nvme/auth", "targets/nvmf/authentication.*"),
         fuzz("rpc", *BASE, "targets/rpc"),
