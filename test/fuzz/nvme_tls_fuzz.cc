@@ -39,7 +39,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(bytes <= size);
   }
   take_identity(text);
+  // What all messages say may be in the input too.
+  static const auto nothing = basalt::nvme::auth::TlsKey::parse("");
+  const auto repeats = [&](const auto& refused) {
+    return refused.error().message().find(text) != std::string_view::npos;
+  };
   const auto key = basalt::nvme::auth::TlsKey::parse(text);
-  if (!key) require(size < 16 || key.error().message().find(text) == std::string_view::npos);
+  if (!key) require(size < 16 || repeats(nothing) || !repeats(key));
   return 0;
 }
