@@ -41,7 +41,7 @@ Queue::Queue(Target& target, PollGroup& group, Transport& transport, std::string
 
 Queue::~Queue() {
   close();
-  group_.context().executor().cancel(authentication_);
+  target_.authentication_executor().cancel(authentication_);
   group_.remove(*this);
 }
 
@@ -188,7 +188,7 @@ void Queue::authenticate(Request& request, bool sends) noexcept {
   }
   if (sends) {
     authenticating_ = &request;
-    return group_.context().executor().post(authentication_);
+    return target_.authentication_executor().post(authentication_);
   }
   const std::vector<std::byte> message = authenticator_->give();
   if (message.empty()) return finish(request, nvme::kCommandSequenceError);

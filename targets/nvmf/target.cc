@@ -28,7 +28,7 @@ struct Target::Home {
 };
 
 Target::Target(Context& context, std::vector<Reactor*> reactors, const TargetOptions& options)
-    : context_(context), options_(options) {
+    : context_(context), authentication_executor_(context.clock()), options_(options) {
   BASALT_CHECK(!reactors.empty(), "a target lives on reactors");
   for (Reactor* reactor : reactors) {
     Home& home = *homes_.emplace_back(std::make_unique<Home>(*reactor));

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "base/sync.h"
+#include "bdev/executor.h"
 #include "reactor/reactor.h"
 #include "targets/nvmf/controller.h"
 #include "targets/nvmf/poll_group.h"
@@ -123,6 +124,8 @@ class Target {
   Status set_access(const std::string& nqn, const ListenAddress& address, nvme::AccessState state);
   const TargetOptions& options() const { return options_; }
   Context& context() { return context_; }
+  // A thread of its own: hosts that nobody knows yet make it compute, and the Context's has the devices' work to do.
+  Executor& authentication_executor() { return authentication_executor_; }
   std::shared_ptr<Subsystem> find_subsystem(const std::string& nqn) const;
   std::vector<std::shared_ptr<Subsystem>> subsystems() const;
   struct Listening {
@@ -148,6 +151,7 @@ class Target {
   void end_controllers(const Subsystem& subsystem, const std::string* host_nqn, const char* why);
 
   Context& context_;
+  ThreadExecutor authentication_executor_;
   TargetOptions options_;  // settled before the first listener
   std::vector<std::unique_ptr<Home>> homes_;
   std::atomic<size_t> next_home_{0};
