@@ -12,6 +12,11 @@ const Json& nothing() {
   return null;
 }
 
+// What text gives as unsigned, and a program's own calls as int.
+bool is_natural(const Json& value) {
+  return value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0);
+}
+
 }  // namespace
 
 Params::Params(const Json& values, std::string within)
@@ -52,7 +57,7 @@ std::string Params::text(const std::string& name, std::string otherwise) {
   const Json* const value = find(name);
   if (value == nullptr) return otherwise;
   if (value->is_string()) return value->get<std::string>();
-  if (value->is_number_unsigned()) return value->dump();
+  if (is_natural(*value)) return value->dump();
   complain(name, "must be a string");
   return otherwise;
 }
@@ -67,7 +72,7 @@ uint64_t Params::number_or(const std::string& name, uint64_t otherwise, uint64_t
                            uint64_t most) {
   const Json* const value = find(name);
   if (value == nullptr) return otherwise;
-  if (value->is_number_unsigned()) {
+  if (is_natural(*value)) {
     const auto number = value->get<uint64_t>();
     if (number >= least && number <= most) return number;
   }

@@ -144,7 +144,7 @@ nvmf() {
   rm -f "$scratch/exported"
   serve 0
   port=$(sed -n 's/^listening on .*:\([0-9]*\) as .*/\1/p' "$scratch/served")
-  "$guestrun" --net --mem 1G --timeout 300 --module nvme-tcp --with-module ext4 --deb nvme-cli --deb fio --deb e2fsprogs \
+  "$guestrun" --net --mem 1G --smp 4 --timeout 300 --module nvme-tcp --with-module ext4 --deb nvme-cli --deb fio --deb e2fsprogs \
     --script "$here/../../targets/nvmf/guest/linux_host.sh" "$port" $nqn >"$scratch/log" 2>&1 &
   local guest=$! status=0
   until grep -q '^restart the target' "$scratch/log" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done

@@ -36,9 +36,11 @@ cmp /tmp/data /tmp/mount/file
 umount /tmp/mount
 echo "a file system's file is equal"
 
-fio --name=verify --filename=/dev/nvme0n1 --rw=randwrite --bs=4k --size=16M --iodepth=32 --ioengine=libaio --direct=1 \
-  --verify=crc32c --numjobs=1 --output=/tmp/fio || { cat /tmp/fio; exit 1; }
-grep -E 'err= *0' /tmp/fio | head -1
+# A job on each of four cores, each of which has a queue.
+fio --name=verify --filename=/dev/nvme0n1 --rw=randwrite --bs=4k --size=4M --iodepth=32 --ioengine=libaio --direct=1 \
+  --verify=crc32c --numjobs=4 --offset_increment=4M --cpus_allowed=0-3 --cpus_allowed_policy=split --output=/tmp/fio \
+  || { cat /tmp/fio; exit 1; }
+echo "verified, jobs without an error: $(grep -cE 'err= *0' /tmp/fio)"
 
 # Away and back while it writes.
 fio --name=load --filename=/dev/nvme0n1 --rw=write --bs=16k --size=32M --iodepth=32 --ioengine=libaio --direct=1 \
