@@ -89,8 +89,7 @@ std::vector<std::byte> Controller::make_log_page(LogPage page, bool& known) {
       for (const uint32_t nsid : changed_namespaces_) log.nsids[count++] = nsid;
       return bytes_of(log);
     }
-    // Nothing of it is told.
-    case LogPage::reservation_notification: return std::vector<std::byte>(64);
+    case LogPage::reservation_notification: return reservation_log();
     case LogPage::asymmetric_access:
       known = subsystem_->options().reports_access;
       return known ? access_log() : std::vector<std::byte>();
@@ -142,12 +141,17 @@ CompletionStatus Controller::get_log_page(Request& request) {
   if ((command.cdw10 & nvme::kRetainAsyncEvent) == 0) {
     masked_.erase(page);
     if (page == LogPage::changed_namespaces) changed_namespaces_.clear();
+    if (page == LogPage::reservation_notification) reservation_log_was_read();
   }
   return {};
 }
 
 CompletionStatus Controller::get_feature(Request& request) {
   const auto which = static_cast<Feature>(request.command.cdw10 & 0xff);
+  if (which == Feature::reservation_persistence ||
+      which == Feature::reservation_notification_mask) {
+    return get_reservation_feature(request);
+  }
   const auto select = static_cast<nvme::FeatureSelect>(request.command.cdw10 >> 8 & 7);
   const bool can_be_set = which == Feature::async_event_config ||
                           which == Feature::keep_alive_timer || which == Feature::queue_count ||
@@ -163,7 +167,6 @@ CompletionStatus Controller::get_feature(Request& request) {
     case Feature::keep_alive_timer:
       value = static_cast<uint32_t>(keep_alive_ / std::chrono::milliseconds(1));
       break;
-    case Feature::reservation_persistence: break;
     case Feature::volatile_write_cache:
       if (!has_volatile_cache(*namespaces())) return nvme::kInvalidField;
       value = 1;
@@ -195,8 +198,6 @@ CompletionStatus Controller::set_feature(Request& request) {
     case Feature::async_event_config: async_events_enabled_ = value; return {};
     case Feature::keep_alive_timer: set_keep_alive(std::chrono::milliseconds(value)); return {};
     case Feature::volatile_write_cache: return nvme::kFeatureNotChangeable;
-    case Feature::reservation_persistence:
-      return (value & 1) != 0 ? nvme::kFeatureNotChangeable : CompletionStatus{};
     default:
       if (!keeps_feature(which)) return nvme::kInvalidField;
       features_[static_cast<uint8_t>(which)] = value;
@@ -212,7 +213,6 @@ bool Controller::keeps_feature(Feature which) const {
     case Feature::power_management:
     case Feature::temperature_threshold:
     case Feature::error_recovery:
-    case Feature::reservation_notification_mask:
     case Feature::write_atomicity: return true;
     default: return false;
   }

@@ -1,4 +1,5 @@
-// See controller.h. Its log pages and features are in admin_data.cc, what it says of itself in identify.cc.
+// See controller.h. Its log pages and features are in admin_data.cc, those of reservations in reservation_events.cc, what it
+// says of itself in identify.cc.
 #include "targets/nvmf/controller.h"
 
 #include <algorithm>
@@ -161,6 +162,9 @@ void Controller::set_configuration(uint32_t value) {
   async_events_enabled_ = 0;
   events_.clear();
   masked_.clear();
+  reservation_log_.clear();
+  reservation_notifications_ = 0;
+  reservation_masks_.clear();
   const MutexLock lock(mutex_);
   for (const auto& [queue_id, io_queue] : queues_) {
     if (queue_id != 0) end_queue(queue_id, io_queue, "the host resets the controller");
@@ -207,7 +211,13 @@ void Controller::execute_admin(Queue& queue, Request& request) {
     case AdminOpcode::identify: return queue.finish(request, identify(request));
     case AdminOpcode::get_log_page: return queue.finish(request, get_log_page(request));
     case AdminOpcode::get_features: return queue.finish(request, get_feature(request));
-    case AdminOpcode::set_features: return queue.finish(request, set_feature(request));
+    case AdminOpcode::set_features: {
+      const auto which = static_cast<nvme::Feature>(request.command.cdw10 & 0xff);
+      const bool of_reservations = which == nvme::Feature::reservation_persistence ||
+                                   which == nvme::Feature::reservation_notification_mask;
+      if (of_reservations) return set_reservation_feature(queue, request);
+      return queue.finish(request, set_feature(request));
+    }
     case AdminOpcode::keep_alive:
       return queue.finish(request, keep_alive_ > Duration::zero() || subsystem_->is_discovery()
                                        ? CompletionStatus{}

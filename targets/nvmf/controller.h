@@ -32,6 +32,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   // Entries of a queue, at most.
   static constexpr uint32_t kMaxQueueEntries = 128;
   static constexpr unsigned kMaxAsyncEvents = 4;
+  // That a host has not read; older ones go, which it sees by their count.
+  static constexpr size_t kMaxReservationNotifications = 256;
   static constexpr uint32_t kAccessGroup = 1;     // the one there is
   static constexpr uint32_t kVersion = 0x010400;  // of the specification
 
@@ -69,6 +71,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
   nvme::AccessState access() const { return access_.load(std::memory_order_relaxed); }
   void set_access(nvme::AccessState state);
 
+  // Its host is to learn of it, unless it does not want to (Feature 82h).
+  void reservation_changed(uint32_t nsid, nvme::ReservationNotification type);
+
   // ---- Its admin queue's reactor
   void start(Queue& admin_queue);
   void execute_admin(Queue& queue, Request& request);
@@ -91,6 +96,12 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::vector<std::byte> make_log_page(nvme::LogPage page, bool& known);
   nvme::CompletionStatus get_feature(Request& request);
   nvme::CompletionStatus set_feature(Request& request);
+  // reservation_events.cc
+  nvme::CompletionStatus get_reservation_feature(Request& request);
+  void set_reservation_feature(Queue& queue, Request& request);
+  std::vector<std::byte> reservation_log() const;
+  void reservation_log_was_read();
+  void raise_reservation_event();
   std::vector<std::byte> access_log() const;
   bool keeps_feature(nvme::Feature which) const;
   void set_keep_alive(Duration time);
@@ -132,6 +143,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::deque<nvme::AsyncEvent> events_;   // not told yet
   std::set<nvme::LogPage> masked_;        // told, and the page that says more not read yet
   std::set<uint32_t> changed_namespaces_;
+  std::deque<nvme::ReservationNotificationLog> reservation_log_;  // that have not been read
+  uint64_t reservation_notifications_ = 0;                        // there have been
+  std::map<uint32_t, uint32_t> reservation_masks_;  // by namespace; those that differ from zero
 };
 
 }  // namespace basalt::nvmf

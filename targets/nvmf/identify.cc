@@ -127,7 +127,8 @@ CompletionStatus Controller::identify_namespace(Request& request) {
   data.formats[0].data_shift = static_cast<uint8_t>(std::countr_zero(info.block_size));
   data.multipath = nvme::kSharedNamespace;
   if (subsystem_->options().reports_access) data.access_group = kAccessGroup;
-  data.reservations = 0xfe;  // every type, and keys as in 1.3 and later; none survives power loss
+  data.reservations = 0xfe;  // every type, and keys as in 1.3 and later
+  if (space->reservations->can_persist()) data.reservations |= 1;
   data.features = nvme::kNamespaceAtomicity;
   if (info.read_only) data.attributes = nvme::kNamespaceWriteProtected;
   // Every block written is as whole after power loss as the device says; while power stays, no less.

@@ -78,6 +78,11 @@ void PollGroup::refresh(const Subsystem& subsystem) {
   drop_unused_channels();
 }
 
+void PollGroup::abort_preempted(const Subsystem& subsystem, uint32_t nsid,
+                                const std::vector<HostIdentity>& hosts, const Fence::Pass& pass) {
+  for (Queue* queue : queues_) queue->abort_preempted(subsystem, nsid, hosts, pass);
+}
+
 void DeviceTotals::add(const ChannelStats& stats) {
   const auto count = [&](Op op) { return stats.ops[static_cast<size_t>(op)]; };
   reads += count(Op::read);

@@ -13,6 +13,8 @@
 #include "reactor/reactor.h"
 #include "targets/nvmf/buffer_pool.h"
 #include "targets/nvmf/device_channel.h"
+#include "targets/nvmf/fence.h"
+#include "targets/nvmf/reservation_state.h"
 
 namespace basalt::nvmf {
 
@@ -45,6 +47,9 @@ class PollGroup final : Reactor::Poller {
   void remove(Queue& queue);
   // The subsystem's namespaces have changed: its queues take the new ones, and channels nobody needs are closed.
   void refresh(const Subsystem& subsystem);
+  // As Queue::abort_preempted(), for each of its queues.
+  void abort_preempted(const Subsystem& subsystem, uint32_t nsid,
+                       const std::vector<HostIdentity>& hosts, const Fence::Pass& pass);
   // Whether there is no channel to the device any more that no queue needs.
   bool lets_go_of(const Device& device);
   // Closes channels that no queue's namespaces need and that have nothing outstanding.

@@ -60,6 +60,7 @@ uint32_t Queue::scratch_bytes(const Command& command, uint16_t queue_id) {
 void Queue::arrive(Request& request) noexcept {
   request.queue = this;
   request.partner = nullptr;
+  request.preempted = false;
   request.ready = false;
   request.broken = {};
   request.completion = {};
@@ -311,14 +312,13 @@ bool Queue::uses(const DeviceChannel& channel) const {
 
 void Queue::execute_io(Request& request) noexcept {
   if (const auto bad = access_refusal(); !bad.ok()) return refuse(request, bad);
+  if (request.preempted) return refuse(request, nvme::kPreemptedAndAborted);
   if ((request.command.flags & nvme::kFusedMask) != 0) return execute_fused(request);
   const Namespace* space = find_namespace(*namespaces_, request.command.nsid);
   if (space == nullptr) return finish(request, nvme::kInvalidNamespace);
-  const HostIdentity& host = controller_->host();
-  if (Reservations::is_reservation(request.command)) {
-    return finish(request, space->reservations->execute(host, request.command, request.data));
-  }
-  if (const auto bad = space->reservations->check(host, request.command); !bad.ok()) {
+  if (Reservations::is_reservation(request.command)) return execute_reservation(*space, request);
+  if (const auto bad = space->reservations->check(controller_->host(), request.command);
+      !bad.ok()) {
     return finish(request, bad);
   }
   if (const auto status = prepare_io(*space, request); !status.ok()) {
@@ -374,6 +374,7 @@ void Queue::submit(Request& request, const Namespace& space) noexcept {
     if (request.partner != nullptr) finish(*request.partner, nvme::kFailedFusedCommand);
     return finish(request, nvme::kNamespaceNotReady);
   }
+  request.at_device = true;
   request.io.user = &request;
   request.io.done = &Queue::io_done;
   request.channel->submit(request.io);
@@ -382,10 +383,15 @@ void Queue::submit(Request& request, const Namespace& space) noexcept {
 void Queue::io_done(Io& io) noexcept {
   Request& request = *static_cast<Request*>(io.user);
   request.channel->completed();
+  request.at_device = false;
   request.queue->io_completed(request);
 }
 
 void Queue::io_completed(Request& request) noexcept {
+  if (!request.passes.empty()) {
+    request.passes.clear();
+    request.preempted = true;  // what more of it there is does not follow
+  }
   const CompletionStatus status = to_completion_status(request.io.status, request.io.op);
   if (Request* const partner = std::exchange(request.partner, nullptr)) {
     finish(request, status);
@@ -396,6 +402,7 @@ void Queue::io_completed(Request& request) noexcept {
     const bool same = space != nullptr && channels_[space->nsid - 1] == request.channel;
     if (has_steps(request)) {
       if (!same) return finish(request, nvme::kInvalidNamespace);
+      if (request.preempted) return finish(request, nvme::kPreemptedAndAborted);
       // Somebody may have taken the namespace from this host meanwhile.
       CompletionStatus bad = access_refusal();
       if (bad.ok()) bad = space->reservations->check(controller_->host(), request.command);

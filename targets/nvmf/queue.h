@@ -64,6 +64,10 @@ class Queue {
   const std::string& listener() const { return listener_; }
   const std::string& peer() const { return peer_; }
   void refresh(const Subsystem& subsystem);
+  // If its host is one of `hosts`: its commands for that namespace that are not at the device yet are not to get there, and
+  // those that are take a pass each.
+  void abort_preempted(const Subsystem& subsystem, uint32_t nsid,
+                       const std::vector<HostIdentity>& hosts, const Fence::Pass& pass);
   bool uses(const DeviceChannel& channel) const;
 
  private:
@@ -79,6 +83,9 @@ class Queue {
   void execute_io(Request& request) noexcept;
   nvme::CompletionStatus access_refusal() const noexcept;
   void execute_fused(Request& request) noexcept;
+  // queue_reservations.cc
+  void execute_reservation(const Namespace& space, Request& request) noexcept;
+  void reserved(Request& request, const ReservationOutcome& outcome) noexcept;
   void submit(Request& request, const Namespace& space) noexcept;
   static void io_done(Io& io) noexcept;
   void io_completed(Request& request) noexcept;

@@ -10,9 +10,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "targets/nvmf/fence.h"
 #include "wire/nvme/auth/tls_key.h"
 #include "wire/nvme/command.h"
 #include "wire/nvme/status.h"
@@ -34,6 +37,8 @@ class Transport {
   virtual void flush() noexcept = 0;
   // There may be memory again for what waits for some.
   virtual void retry() noexcept = 0;
+  // Each request that has arrived and has not been completed. None is completed meanwhile.
+  virtual void visit_requests(const std::function<void(Request&)>& visit) = 0;
   // This side's address of the connection, without a port.
   virtual std::string local_host() const = 0;
   // Whose TLS key the connection is secured by, and for which subsystem; null: it is in the clear.
@@ -54,10 +59,13 @@ struct Request {
   // ---- The queue's while it executes
   Queue* queue = nullptr;
   DeviceChannel* channel = nullptr;
-  Request* partner = nullptr;     // the other of two fused commands
-  bool ready = false;             // its data is there, and its other half's is not
-  nvme::CompletionStatus broken;  // its other half is missing, or was refused: its answer
-  uint32_t step = 0;              // of a command that takes several device commands
+  bool at_device = false;
+  bool preempted = false;           // before it was executed: it is not to be
+  std::vector<Fence::Pass> passes;  // of those who wait until the device is done with it
+  Request* partner = nullptr;       // the other of two fused commands
+  bool ready = false;               // its data is there, and its other half's is not
+  nvme::CompletionStatus broken;    // its other half is missing, or was refused: its answer
+  uint32_t step = 0;                // of a command that takes several device commands
   uint64_t blocks_done = 0;
   Io io;
   std::array<iovec, 2> pieces{};

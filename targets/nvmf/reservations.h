@@ -1,80 +1,79 @@
-// Reservations: which hosts may do what to a namespace they share.
+// Reservations: which hosts may do what to a namespace they share, now, and what of it is kept.
 //
-// NVM Express base specification 2.0, §7.2-7.5 (commands), §8.19 (what they mean, and which commands conflict). A host is
-// known by its identifier, over whichever controller. What is kept goes with the process: that it should survive power loss is
-// refused.
+// The state (reservation_state.h) that commands are checked against changes in one step. Where it is to survive power loss that
+// step comes when the new state is saved, off the reactor: until then commands meet the old one, and reservation commands that
+// come meanwhile wait for their turn. A state that cannot be saved does not become one: the command fails and everything
+// stays. What is on the device then may be the one or the other, which a restart would show.
 //
 // Threads: any. Nobody registered, which is the usual state, costs check() one load.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "base/sync.h"
-#include "wire/nvme/command.h"
-#include "wire/nvme/reservations.h"
-#include "wire/nvme/status.h"
+#include "targets/nvmf/reservation_saver.h"
+#include "targets/nvmf/reservation_state.h"
 
 namespace basalt::nvmf {
 
-// A host, by both what it calls itself and its identifier: that of another host is of no use without its name.
-struct HostIdentity {
-  std::string nqn;
-  std::array<uint8_t, 16> id{};
-  friend bool operator==(const HostIdentity&, const HostIdentity&) = default;
-};
-
-class Reservations {
+class Reservations : public std::enable_shared_from_this<Reservations> {
  public:
+  using Later = std::function<void(ReservationOutcome)>;
+
+  // None of it survives power loss.
+  Reservations() = default;
+  // Begins with `state`, and is saved by `saver`, which outlives it, under `key`. Shared.
+  Reservations(ReservationSaver& saver, std::string key, ReservationState state);
+
   // Ok: `host` may do that; or a conflict.
   nvme::CompletionStatus check(const HostIdentity& host,
                                const nvme::Command& command) const noexcept {
     if (!in_use_.load(std::memory_order_acquire)) return {};
-    return check_slowly(host, command);
+    const MutexLock lock(mutex_);
+    return state_.check(host, command);
   }
   // Whether it is a reservation command, which execute() takes.
   static bool is_reservation(const nvme::Command& command) noexcept;
-  // `data`: the command's, or for a report what is to be filled, zero before.
-  nvme::CompletionStatus execute(const HostIdentity& host, const nvme::Command& command,
-                                 std::span<std::byte> data);
+  // `data`: the command's, or for a report what is to be filled, zero before; there until the answer. Nothing: `later` is called
+  // with the outcome, from the saver's thread. What the outcome says is to be told and aborted is the caller's to do.
+  std::optional<ReservationOutcome> execute(const HostIdentity& host, const nvme::Command& command,
+                                            std::span<std::byte> data, Later later);
+  bool can_persist() const { return saver_ != nullptr; }
+  bool persists() const;
+  // Whether it survives power loss from now on; as execute(). Fails where it cannot.
+  std::optional<ReservationOutcome> set_persists(bool persists, Later later);
 
  private:
-  static constexpr size_t kMaxRegistrants = 256;
-  struct Registrant {
-    HostIdentity host;
-    uint64_t key = 0;
+  friend class ReservationSaver;
+  using Change = std::function<ReservationOutcome(ReservationState&)>;
+  struct Waiting {
+    Change change;
+    Later later;
   };
 
-  nvme::CompletionStatus check_slowly(const HostIdentity& host,
-                                      const nvme::Command& command) const noexcept;
-  nvme::CompletionStatus add(const HostIdentity& host, const nvme::Command& command,
-                             std::span<const std::byte> data);
-  nvme::CompletionStatus acquire(const HostIdentity& host, const nvme::Command& command,
-                                 std::span<const std::byte> data);
-  nvme::CompletionStatus preempt(const HostIdentity& host, uint64_t key,
-                                 nvme::ReservationType type);
-  nvme::CompletionStatus release(const HostIdentity& host, const nvme::Command& command,
-                                 std::span<const std::byte> data);
-  nvme::CompletionStatus report(const nvme::Command& command, std::span<std::byte> data) const;
-  Registrant* find(const HostIdentity& host);
-  const Registrant* find(const HostIdentity& host) const;
-  bool is_held() const { return type_ != nvme::ReservationType::none; }
-  bool held_by_all() const;
-  bool holds(const HostIdentity& host) const;
-  // Unregisters all others than `host` with that key, or all others; answers how many they were.
-  size_t remove_others(const HostIdentity& host, const uint64_t* key);
-  void changed();
+  std::optional<ReservationOutcome> change(Change change, Later later);
+  // With `mutex_` held. Nothing: it is being saved.
+  std::optional<ReservationOutcome> begin(Waiting& waiting);
+  void commit(ReservationState state);
+  // By the saver: what begin() gave it is safe, or not.
+  void saved(bool safe);
 
+  ReservationSaver* const saver_ = nullptr;
+  const std::string key_;
   mutable Mutex mutex_;  // protects what follows
-  std::vector<Registrant> registrants_;
-  nvme::ReservationType type_ = nvme::ReservationType::none;
-  HostIdentity holder_;  // unless all registrants hold it
-  uint32_t generation_ = 0;
+  ReservationState state_;
+  bool saving_ = false;
+  ReservationState next_;       // while it is being saved
+  ReservationOutcome outcome_;  // of the command that made it
+  Later later_;                 // is told
+  std::deque<Waiting> waiting_;
   std::atomic<bool> in_use_{false};  // somebody is registered
 };
 

@@ -218,9 +218,8 @@ void Subsystem::device_changed(const Device& device) {
   for (const uint32_t nsid : changed) namespace_changed(nsid);
 }
 
-Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random, bool for_all) {
-  const MutexLock lock(mutex_);
-  auto table = std::make_shared<NamespaceTable>(*namespaces_);
+Result<Namespace> Subsystem::place(Namespace space, RandomSource& random) const {
+  const auto table = namespaces();
   if (space.nsid == 0) {
     const auto free = std::find(table->begin(), table->end(), nullptr);
     space.nsid = static_cast<uint32_t>(free - table->begin()) + 1;
@@ -237,6 +236,21 @@ Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random,
                  nqn() + ": there is a namespace " + std::to_string(nsid) + " already");
   }
   if (space.ids == NamespaceIds{}) space.ids = make_namespace_ids(nqn(), space, random);
+  for (const auto& other : *table) {
+    if (other == nullptr || other->ids != space.ids) continue;
+    return error(
+        StatusCode::already_exists,
+        nqn() + ": namespace " + std::to_string(other->nsid) +
+            " has the same identifiers, which hosts would take for one (nguid, eui64, uuid)");
+  }
+  return space;
+}
+
+Result<uint32_t> Subsystem::add_namespace(Namespace space, RandomSource& random, bool for_all) {
+  BASALT_TRY_ASSIGN(space, place(std::move(space), random));
+  const uint32_t nsid = space.nsid;
+  const MutexLock lock(mutex_);
+  auto table = std::make_shared<NamespaceTable>(*namespaces_);
   table->resize(std::max<size_t>(table->size(), nsid));
   (*table)[nsid - 1] = std::make_shared<const Namespace>(std::move(space));
   namespaces_ = std::move(table);

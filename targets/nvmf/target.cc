@@ -30,6 +30,9 @@ struct Target::Home {
 Target::Target(Context& context, std::vector<Reactor*> reactors, const TargetOptions& options)
     : context_(context), authentication_executor_(context.clock()), options_(options) {
   BASALT_CHECK(!reactors.empty(), "a target lives on reactors");
+  if (options_.reservations != nullptr) {
+    saver_ = std::make_unique<ReservationSaver>(context_, *options_.reservations);
+  }
   for (Reactor* reactor : reactors) {
     Home& home = *homes_.emplace_back(std::make_unique<Home>(*reactor));
     reactor->run([&] {
@@ -157,6 +160,10 @@ Result<uint32_t> Target::add_namespace(const std::string& nqn, std::shared_ptr<D
   BASALT_TRY_ASSIGN(space.claim, device->claim(mode, "NVMe-oF subsystem " + nqn));
   space.watch = std::make_unique<DeviceWatch>(subsystem, device);
   space.device = std::move(device);
+  BASALT_TRY_ASSIGN(space, subsystem->place(std::move(space), context_.random()));
+  if (saver_ != nullptr) {
+    BASALT_TRY_ASSIGN(space.reservations, saver_->restore(nqn, space.ids));
+  }
   BASALT_TRY_ASSIGN(const uint32_t nsid,
                     subsystem->add_namespace(std::move(space), context_.random(), options.for_all));
   refresh(*subsystem);
@@ -203,6 +210,16 @@ Status Target::remove_namespace(const std::string& nqn, uint32_t nsid) {
   return {};
 }
 
+void Target::abort_preempted(const Subsystem& subsystem, uint32_t nsid,
+                             const std::vector<HostIdentity>& hosts, const Fence::Pass& pass) {
+  // The command that asks for it is not complete: its subsystem is there.
+  for (const auto& home : homes_) {
+    home->reactor.post([home = home.get(), &subsystem, nsid, hosts, pass] {
+      home->group->abort_preempted(subsystem, nsid, hosts, pass);
+    });
+  }
+}
+
 DeviceTotals Target::totals(const Device& device) const {
   DeviceTotals sum;
   for (const auto& home : homes_) {
@@ -236,7 +253,9 @@ Status Target::configure(const TargetOptions& options) {
   if (!listeners_.empty() || connection_count() > 0) {
     return {StatusCode::busy, "the transport is in use already"};
   }
+  ReservationStore* const reservations = options_.reservations;  // stays
   options_ = options;
+  options_.reservations = reservations;
   for (const auto& home : homes_) {
     home->reactor.run([&] { home->group->buffers().set_limit(options.buffer_bytes_per_reactor); });
   }

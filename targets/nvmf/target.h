@@ -29,6 +29,7 @@
 #include "reactor/reactor.h"
 #include "targets/nvmf/controller.h"
 #include "targets/nvmf/poll_group.h"
+#include "targets/nvmf/reservation_saver.h"
 #include "targets/nvmf/subsystem.h"
 #include "targets/nvmf/tcp/listener.h"
 #include "wire/nvme/fabrics.h"
@@ -46,6 +47,11 @@ struct TargetOptions {
   Duration connect_timeout = std::chrono::seconds(10);
   // A connection that has been asked for a write's data and has sent none in that time, or twice it, ends.
   Duration data_timeout = std::chrono::seconds(30);
+  // How long preempt-and-abort waits for what the preempted hosts have at devices before it fails. Below the half minute after
+  // which hosts give a command up.
+  Duration preempt_timeout = std::chrono::seconds(20);
+  // Where reservations are kept that are to survive power loss; outlives the target. Null: none do, and hosts are told so.
+  ReservationStore* reservations = nullptr;
 };
 
 struct NamespaceOptions {
@@ -80,7 +86,7 @@ class Target {
   // Its hosts' controllers end. Errors: not_found.
   Status delete_subsystem(const std::string& nqn);
   // Claims the device for writing, as one of several exports of it may. Answers the namespace's number. Errors: not_found,
-  // already_exists, busy, too_large.
+  // already_exists, busy, too_large; the store's, if what it keeps of the namespace's reservations cannot be restored.
   Result<uint32_t> add_namespace(const std::string& nqn, std::shared_ptr<Device> device,
                                  const NamespaceOptions& options = {});
   // Returns when no reactor has a channel to its device for it any more. Errors: not_found.
@@ -109,6 +115,10 @@ class Target {
   // The key with that identity: of a host for a subsystem, or for discovery of a host that has one for any. Errors:
   // invalid_argument, permission_denied, both for the log.
   Result<nvme::auth::TlsPsk> find_tls_key(std::string_view identity) const;
+
+  // As Queue::abort_preempted(), for all queues there are; the reactors do it soon. Any thread.
+  void abort_preempted(const Subsystem& subsystem, uint32_t nsid,
+                       const std::vector<HostIdentity>& hosts, const Fence::Pass& pass);
 
   // Of all reactors together; forgotten when the device's owner says so.
   DeviceTotals totals(const Device& device) const;
@@ -152,7 +162,8 @@ class Target {
 
   Context& context_;
   ThreadExecutor authentication_executor_;
-  TargetOptions options_;  // settled before the first listener
+  TargetOptions options_;                    // settled before the first listener
+  std::unique_ptr<ReservationSaver> saver_;  // null: reservations do not survive power loss
   std::vector<std::unique_ptr<Home>> homes_;
   std::atomic<size_t> next_home_{0};
   std::atomic<uint64_t> discovery_generation_{1};

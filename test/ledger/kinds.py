@@ -45,6 +45,8 @@ KINDS = {
              "src/wire/nvme/tls/offered_identities.*"),
         fuzz("nvmf_tcp", *BASE, "src/reactor", "src/wire/nvme", "targets/nvmf"),
         fuzz("nvmf_authentication", *BASE, "src/wire/nvme/auth", "targets/nvmf/authentication.*"),
+        fuzz("nvmf_reservations", *BASE, "src/wire/nvme", "targets/nvmf/reservation_state.*",
+             "targets/nvmf/reservation_record.cc"),
         fuzz("rpc", *BASE, "targets/rpc"),
         fuzz("store_image", *STORE),
         # Distinct states in which power loss leaves the disk (test/crash/every_state_test.cc).

@@ -46,6 +46,8 @@ inline constexpr uint8_t kReliabilityEvent = 0, kTemperatureEvent = 1, kSpareEve
 // AsyncEventType::notice.
 inline constexpr uint8_t kNamespacesChanged = 0, kFirmwareStarting = 1,
                          kAsymmetricAccessChanged = 3, kDiscoveryChanged = 0xf0;
+// AsyncEventType::command_set.
+inline constexpr uint8_t kReservationLogAvailable = 0;
 
 // Word 0 of an asynchronous event request's completion.
 struct AsyncEvent {

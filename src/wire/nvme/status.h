@@ -34,7 +34,8 @@ inline constexpr CompletionStatus kGood{}, kInvalidOpcode{0, 0x01}, kInvalidFiel
     kUnrecoveredReadError{2, 0x81}, kCompareFailure{2, 0x85}, kFailedFusedCommand{0, 0x09},
     kMissingFusedCommand{0, 0x0a}, kDataLengthInvalid{0, 0x0f}, kSglTypeInvalid{0, 0x11},
     kWriteProtected{0, 0x20}, kCopyTooLong{1, 0x83}, kDataDigestError{0, 0x22},
-    kAccessPersistentLoss{3, 0x01}, kAccessInaccessible{3, 0x02}, kAccessTransition{3, 0x03};
+    kPreemptedAndAborted{0, 0x1b}, kAccessPersistentLoss{3, 0x01}, kAccessInaccessible{3, 0x02},
+    kAccessTransition{3, 0x03};
 
 // "LBA out of range"; "unknown status" for codes no table has.
 std::string_view status_name(CompletionStatus status);

@@ -167,6 +167,14 @@ TcpConnection::TcpRequest* TcpConnection::take_request() noexcept {
   return request;
 }
 
+void TcpConnection::visit_requests(const std::function<void(Request&)>& visit) {
+  for (const auto& request : requests_) {
+    if (request->state != TcpRequest::State::free && request->state != TcpRequest::State::sending) {
+      visit(*request);
+    }
+  }
+}
+
 void TcpConnection::release_memory(TcpRequest& request) noexcept {
   if (request.kind == Kind::none) return;
   --held_[static_cast<size_t>(request.kind)];

@@ -90,6 +90,7 @@ class TcpConnection final : Reactor::Handler, Transport {
   void complete(Request& request) noexcept override;
   void flush() noexcept override;
   void retry() noexcept override;
+  void visit_requests(const std::function<void(Request&)>& visit) override;
   std::string local_host() const override;
   const nvme::auth::TlsIdentity* secured_by() const override {
     return tls_ == nullptr ? nullptr : &secured_by_;

@@ -90,6 +90,11 @@ class RawHost {
     return pdu;
   }
   bool is_closed() { return !receive(); }
+  // Nothing comes for so long.
+  bool is_silent_for(int milliseconds) {
+    pollfd ready{fd_.get(), POLLIN, 0};
+    return ::poll(&ready, 1, milliseconds) == 0;
+  }
 
   static nvme::tcp::ConnectionRequest connection_request() {
     nvme::tcp::ConnectionRequest request{};

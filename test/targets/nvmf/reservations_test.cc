@@ -28,26 +28,38 @@ class ReservationsTest : public testing::Test {
     std::memcpy(bytes.data(), &both, sizeof both);
     return bytes;
   }
+  // None of these is saved, so each is answered at once.
+  CompletionStatus run(const HostIdentity& host, const Command& command,
+                       std::span<std::byte> data) {
+    const auto outcome = r_.execute(host, command, data, nullptr);
+    EXPECT_TRUE(outcome);
+    told_.clear();
+    for (const auto& notice : outcome->notices) {
+      told_ += std::to_string(static_cast<int>(notice.type)) + ":";
+      for (const HostIdentity& to : notice.hosts) told_ += " " + to.nqn;
+      told_ += "; ";
+    }
+    aborted_ = outcome->aborted;
+    return outcome->status;
+  }
   bool add(const HostIdentity& host, uint64_t key) {
     auto data = keys(0, key);
-    return r_
-        .execute(host, nvme::reservation_register_command(1, ReservationRegister::add, false), data)
-        .ok();
+    return run(host, nvme::reservation_register_command(1, ReservationRegister::add), data).ok();
   }
   CompletionStatus change(const HostIdentity& host, ReservationRegister action, uint64_t current,
                           uint64_t wanted, bool any_key = false) {
     auto data = keys(current, wanted);
-    return r_.execute(host, nvme::reservation_register_command(1, action, any_key), data);
+    return run(host, nvme::reservation_register_command(1, action, any_key), data);
   }
   CompletionStatus acquire(const HostIdentity& host, ReservationAcquire action,
                            ReservationType type, uint64_t key, uint64_t other = 0) {
     auto data = keys(key, other);
-    return r_.execute(host, nvme::reservation_acquire_command(1, action, type), data);
+    return run(host, nvme::reservation_acquire_command(1, action, type), data);
   }
   CompletionStatus release(const HostIdentity& host, ReservationRelease action,
                            ReservationType type, uint64_t key) {
     auto data = keys(key, 0);
-    return r_.execute(host, nvme::reservation_release_command(1, action, type), data);
+    return run(host, nvme::reservation_release_command(1, action, type), data);
   }
   // "rw", "r" or "": what the host may do.
   std::string may(const HostIdentity& host) {
@@ -64,7 +76,7 @@ class ReservationsTest : public testing::Test {
     command.opcode = static_cast<uint8_t>(IoOpcode::reservation_report);
     command.cdw10 = 1023;
     command.cdw11 = 1;
-    EXPECT_TRUE(r_.execute(kFirst, command, data).ok());
+    EXPECT_TRUE(run(kFirst, command, data).ok());
     nvme::ReservationReportHeader header;
     std::memcpy(static_cast<void*>(&header), data.data(), sizeof header);
     for (unsigned i = 0; hosts != nullptr && i < header.registered; ++i) {
@@ -75,6 +87,9 @@ class ReservationsTest : public testing::Test {
     return header;
   }
   Reservations r_;
+  // Of the last command: "TYPE: HOST HOST; ", and whose commands are to end.
+  std::string told_;
+  std::vector<HostIdentity> aborted_;
 };
 
 TEST_F(ReservationsTest, EachTypeLetsInWhomItSays) {
@@ -144,8 +159,6 @@ TEST_F(ReservationsTest, IsTakenFromAnother) {
   EXPECT_FALSE(acquire(kSecond, ReservationAcquire::acquire, type, 22).ok());
   EXPECT_FALSE(acquire(kSecond, ReservationAcquire::preempt, type, 22, 99).ok()) << "nobody's key";
   EXPECT_TRUE(acquire(kSecond, ReservationAcquire::preempt, type, 22, 0).is(nvme::kInvalidField));
-  EXPECT_TRUE(acquire(kSecond, ReservationAcquire::preempt_and_abort, type, 22, 11)
-                  .is(nvme::kInvalidField));
   EXPECT_EQ(may({"first's twin", kFirst.id}), "") << "an identifier is not enough";
   const uint32_t before = report().generation;
   EXPECT_TRUE(acquire(kSecond, ReservationAcquire::preempt, type, 22, 33).ok()) << "another's";
@@ -164,12 +177,40 @@ TEST_F(ReservationsTest, IsTakenFromAnother) {
   EXPECT_EQ(may(kThird), "rw");
 }
 
+// Goal: who is told of what, and whose commands end (base specification 2.0, §8.19.1-8.19.5).
+TEST_F(ReservationsTest, TellsTheOthers) {
+  const auto one = ReservationType::write_exclusive;
+  const auto registrants = ReservationType::write_exclusive_registrants_only;
+  EXPECT_TRUE(add(kFirst, 11) && add(kSecond, 22) && add(kThird, 33));
+  EXPECT_EQ(told_, "");
+  EXPECT_TRUE(acquire(kFirst, ReservationAcquire::acquire, one, 11).ok());
+  EXPECT_TRUE(release(kFirst, ReservationRelease::release, one, 11).ok());
+  EXPECT_EQ(told_, "") << "it was of no use to them";
+  EXPECT_TRUE(acquire(kFirst, ReservationAcquire::acquire, registrants, 11).ok());
+  EXPECT_TRUE(release(kFirst, ReservationRelease::release, registrants, 11).ok());
+  EXPECT_EQ(told_, "2: second third; ");
+  EXPECT_TRUE(acquire(kFirst, ReservationAcquire::acquire, registrants, 11).ok());
+  EXPECT_TRUE(change(kFirst, ReservationRegister::remove, 11, 0).ok());
+  EXPECT_EQ(told_, "2: second third; ") << "it went with its holder";
+  EXPECT_TRUE(add(kFirst, 11));
+  EXPECT_TRUE(acquire(kFirst, ReservationAcquire::acquire, one, 11).ok());
+  EXPECT_TRUE(acquire(kSecond, ReservationAcquire::preempt, one, 22, 11).ok());
+  EXPECT_EQ(told_, "1: first; ") << "the type is what it was";
+  EXPECT_TRUE(aborted_.empty());
+  EXPECT_TRUE(add(kFirst, 11));
+  EXPECT_TRUE(acquire(kThird, ReservationAcquire::preempt_and_abort, registrants, 33, 22).ok());
+  EXPECT_EQ(told_, "1: second; 2: first; ");
+  ASSERT_EQ(aborted_.size(), 1u);
+  EXPECT_EQ(aborted_[0], kSecond);
+  EXPECT_TRUE(release(kFirst, ReservationRelease::clear, registrants, 11).ok());
+  EXPECT_EQ(told_, "3: third; ");
+}
+
 TEST_F(ReservationsTest, RefusesWhatMakesNoSense) {
   std::array<std::byte, 8> little{};
-  EXPECT_TRUE(r_.execute(kFirst,
-                         nvme::reservation_register_command(1, ReservationRegister::add, false),
-                         little)
-                  .is(nvme::kDataLengthInvalid));
+  EXPECT_TRUE(
+      run(kFirst, nvme::reservation_register_command(1, ReservationRegister::add, false), little)
+          .is(nvme::kDataLengthInvalid));
   EXPECT_TRUE(add(kFirst, 11));
   EXPECT_TRUE(acquire(kFirst, ReservationAcquire::acquire, ReservationType::none, 11)
                   .is(nvme::kInvalidField));
@@ -179,13 +220,15 @@ TEST_F(ReservationsTest, RefusesWhatMakesNoSense) {
   Command persist = nvme::reservation_register_command(1, ReservationRegister::add, false);
   persist.cdw10 = persist.cdw10 | 3u << 30;
   auto data = keys(0, 11);
-  EXPECT_TRUE(r_.execute(kFirst, persist, data).is(nvme::kInvalidField));
+  EXPECT_TRUE(run(kFirst, persist, data).is(nvme::kInvalidField)) << "nothing to keep it in";
+  persist.cdw10 = 1u << 30;
+  EXPECT_TRUE(run(kFirst, persist, data).is(nvme::kInvalidField)) << "reserved";
   Command report;
   report.opcode = static_cast<uint8_t>(IoOpcode::reservation_report);
   report.cdw10 = 3;
-  EXPECT_TRUE(r_.execute(kFirst, report, data).is(nvme::kHostIdInconsistent));
+  EXPECT_TRUE(run(kFirst, report, data).is(nvme::kHostIdInconsistent));
   report.cdw11 = 1;
-  EXPECT_TRUE(r_.execute(kFirst, report, data).ok()) << "as much as there is room for";
+  EXPECT_TRUE(run(kFirst, report, data).ok()) << "as much as there is room for";
 }
 
 }  // namespace
