@@ -15,14 +15,27 @@ namespace {
 struct Arguments {
   std::string socket = "/var/tmp/basalt.sock";
   std::string config;
+  bool replace_config = false;
+  std::string state;
   std::vector<int> cores;
   std::string user;
 };
 
 Status serve(const Arguments& arguments) {
   const TerminationSignals signals;
-  BASALT_TRY_ASSIGN(const auto daemon, Daemon::create({.cores = arguments.cores}));
-  if (!arguments.config.empty()) {
+  BASALT_TRY_ASSIGN(const auto daemon, Daemon::create({.cores = arguments.cores,
+                                                       .log = nullptr,
+                                                       .state_directory = arguments.state}));
+  bool restored = false;
+  if (!arguments.replace_config) {
+    BASALT_TRY_ASSIGN(restored, daemon->restore());
+  }
+  if (restored && !arguments.config.empty()) {
+    std::fprintf(stderr,
+                 "basaltd: %s is not read: the configuration kept in %s is the later one "
+                 "(--replace-config takes the file's instead)\n",
+                 arguments.config.c_str(), arguments.state.c_str());
+  } else if (!arguments.config.empty()) {
     std::ifstream file(arguments.config);
     if (!file) {
       return {StatusCode::not_found, arguments.config + ": cannot be read"};
@@ -35,6 +48,7 @@ Status serve(const Arguments& arguments) {
       return status.with_context(arguments.config);
     }
   }
+  BASALT_TRY(daemon->keep());
   BASALT_TRY(daemon->serve(arguments.socket));
   std::printf("basaltd is ready; JSON-RPC on %s\n", arguments.socket.c_str());
   std::fflush(stdout);
@@ -57,7 +71,19 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", BASALT_VERSION);
   app.add_option("-r,--rpc-socket", arguments.socket, "the unix socket for JSON-RPC, mode 0600")
       ->capture_default_str();
-  app.add_option("-c,--config", arguments.config, "a file as save_config writes it, to start with");
+  auto* const config =
+      app.add_option("-c,--config", arguments.config,
+                     "a file as save_config writes it, to start with; not read where "
+                     "--state has a configuration already");
+  auto* const state = app.add_option(
+      "--state", arguments.state,
+      "a directory where the configuration, as calls change it, and hosts' reservations are kept "
+      "through power loss; none given: neither is");
+  app.add_flag(
+         "--replace-config", arguments.replace_config,
+         "what --config says takes the place of the configuration in --state; reservations stay")
+      ->needs(config)
+      ->needs(state);
   app.add_option("--core", arguments.cores,
                  "cores to run on, one thread each; none given: one thread, anywhere");
   app.add_option(

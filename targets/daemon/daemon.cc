@@ -3,11 +3,34 @@
 
 #include <basalt/devices.h>
 
+#include <utility>
+
 #include "base/try.h"
 
 namespace basalt {
 
 using rpc::Json;
+
+namespace {
+
+constexpr std::string_view kConfigKey = "config";
+
+// Beside the configuration, in the same store.
+class KeptReservations final : public nvmf::ReservationStore {
+ public:
+  explicit KeptReservations(StateStore& state) : state_(state) {}
+  Result<std::string> load(std::string_view key) override { return state_.get(full(key)); }
+  Status save(std::string_view key, std::string_view value) override {
+    return state_.put(full(key), value);
+  }
+  Status erase(std::string_view key) override { return state_.erase(full(key)); }
+
+ private:
+  static std::string full(std::string_view key) { return "reservations " + std::string(key); }
+  StateStore& state_;
+};
+
+}  // namespace
 
 Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
   ContextOptions context_options;
@@ -15,6 +38,12 @@ Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
   BASALT_TRY_ASSIGN(auto context, Context::create(context_options));
   register_standard_schemes(*context);
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(context)));
+  nvmf::TargetOptions target_options;
+  if (!options.state_directory.empty()) {
+    BASALT_TRY_ASSIGN(daemon->state_, StateStore::open(options.state_directory, options.log));
+    daemon->kept_reservations_ = std::make_unique<KeptReservations>(*daemon->state_);
+    target_options.reservations = daemon->kept_reservations_.get();
+  }
   std::vector<Reactor*> all;
   for (const int core : options.cores.empty() ? std::vector<int>{-1} : options.cores) {
     ReactorOptions reactor_options;
@@ -24,7 +53,7 @@ Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
     daemon->reactors_.push_back(std::move(reactor));
     all.push_back(daemon->reactors_.back().get());
   }
-  daemon->target_ = std::make_unique<nvmf::Target>(*daemon->context_, all, nvmf::TargetOptions{});
+  daemon->target_ = std::make_unique<nvmf::Target>(*daemon->context_, all, target_options);
   daemon->add_framework_methods();
   daemon->add_keyring_methods();
   daemon->add_bdev_methods();
@@ -42,6 +71,13 @@ Daemon::~Daemon() {
 }
 
 Status Daemon::configure(const Json& config) {
+  const bool within = std::exchange(configuring_, true);
+  Status made = make_calls(config);
+  configuring_ = within;
+  return made;
+}
+
+Status Daemon::make_calls(const Json& config) {
   const auto wrong = [](const std::string& what) {
     return Status(StatusCode::invalid_argument,
                   what +
@@ -67,6 +103,49 @@ Status Daemon::configure(const Json& config) {
     }
   }
   return {};
+}
+
+Result<bool> Daemon::restore() {
+  if (state_ == nullptr) return false;
+  const Result<std::string> kept = state_->get(kConfigKey);
+  if (!kept && kept.error().code() == StatusCode::not_found) return false;
+  if (!kept) return error(kept.error());
+  const Json config = Json::parse(*kept, nullptr, false);
+  const std::string what = state_->name() + ": the configuration kept there";
+  if (config.is_discarded()) return error(StatusCode::corruption, what + " is not JSON");
+  if (const Status made = configure(config); !made.ok()) return error(made.with_context(what));
+  kept_config_ = *kept;
+  return true;
+}
+
+Status Daemon::keep() {
+  if (state_ == nullptr) return {};
+  BASALT_TRY(keep_config());
+  dispatcher_.after_each([this](const std::string& method) -> Status {
+    if (configuring_) return {};
+    const Status kept = keep_config();
+    if (kept.ok()) return {};
+    const Status status = kept.with_context(
+        method + " was done, but could not be kept: it is lost if basaltd ends now");
+    context_->log().log(LogLevel::error, "daemon", status.to_string());
+    return status;
+  });
+  return {};
+}
+
+// Whatever the call was: what it has changed shows in the configuration.
+Status Daemon::keep_config() {
+  std::string text = config().dump();
+  if (text == kept_config_) return {};
+  BASALT_TRY(state_->put(kConfigKey, text));
+  kept_config_ = std::move(text);
+  return {};
+}
+
+Json Daemon::config() const {
+  return {{"subsystems", Json::array({{{"subsystem", "keyring"}, {"config", keyring_config()}},
+                                      {{"subsystem", "bdev"}, {"config", bdev_config()}},
+                                      {{"subsystem", "nvmf"}, {"config", nvmf_config()}}})}};
 }
 
 Status Daemon::serve(const std::string& socket_path) {

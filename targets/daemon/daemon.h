@@ -1,7 +1,9 @@
 // Daemon: the devices, the target and the control plane of one process.
 //
 // It is configured by calls alone: those of the config file when it starts, those that come over the socket later. What it is
-// can be written down as such calls again (save_config).
+// can be written down as such calls again (save_config). With a state directory (state_store.h) it is written there after each
+// call that changed something, before the call is answered, so that what was acknowledged is there after power loss; hosts'
+// reservations are, too.
 // Threads: configure() and call() one at a time; the socket's thread once serve() has been called.
 #pragma once
 
@@ -16,6 +18,7 @@
 
 #include "reactor/reactor.h"
 #include "targets/daemon/bdev_table.h"
+#include "targets/daemon/state_store.h"
 #include "targets/nvmf/target.h"
 #include "targets/rpc/dispatcher.h"
 #include "targets/rpc/server.h"
@@ -25,6 +28,8 @@ namespace basalt {
 struct DaemonOptions {
   std::vector<int> cores;  // a reactor on each; none: one, anywhere
   LogSink* log = nullptr;  // null: the Context's own
+  // Where configuration and reservations are kept (StateStore::open()); empty: nowhere.
+  std::string state_directory{};
 };
 
 class Daemon {
@@ -38,6 +43,11 @@ class Daemon {
   Result<rpc::Json> call(const std::string& method, const rpc::Json& params) {
     return dispatcher_.call(method, params);
   }
+  // Makes the calls of the configuration that was kept last, as configure(). False: there is none, or no state directory.
+  Result<bool> restore();
+  // Keeps the configuration as it is, and from here on whenever a call has changed it. What cannot be kept fails the call, which
+  // was made all the same, and is tried again after the next one. Without a state directory: nothing.
+  Status keep();
   // From here on calls come by the socket.
   Status serve(const std::string& socket_path);
 
@@ -52,6 +62,9 @@ class Daemon {
   // permission_denied.
   template <class Key>
   Result<Key> read_key(const std::string& name) const;
+  Status make_calls(const rpc::Json& config);
+  rpc::Json config() const;
+  Status keep_config();
   rpc::Json keyring_config() const;
   rpc::Json bdev_config() const;
   rpc::Json nvmf_config() const;
@@ -60,6 +73,10 @@ class Daemon {
   std::string name_of(const Device& device) const;
 
   std::unique_ptr<Context> context_;
+  std::unique_ptr<StateStore> state_;  // null: nothing is kept
+  std::unique_ptr<nvmf::ReservationStore> kept_reservations_;
+  std::string kept_config_;   // as it is in state_
+  bool configuring_ = false;  // calls within a call: the outer one is kept
   std::vector<std::unique_ptr<Reactor>> reactors_;
   BdevTable bdevs_;
   std::unique_ptr<nvmf::Target> target_;

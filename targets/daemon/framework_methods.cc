@@ -67,10 +67,7 @@ void Daemon::add_framework_methods() {
   });
   dispatcher_.add("save_config", [this](Params& params) -> Result<Json> {
     BASALT_TRY(params.done());
-    return Json{
-        {"subsystems", Json::array({{{"subsystem", "keyring"}, {"config", keyring_config()}},
-                                    {{"subsystem", "bdev"}, {"config", bdev_config()}},
-                                    {{"subsystem", "nvmf"}, {"config", nvmf_config()}}})}};
+    return config();
   });
   dispatcher_.add("load_config", [this](Params& params) -> Result<Json> {
     const Json* const subsystems = params.raw("subsystems");

@@ -52,7 +52,10 @@ Result<Json> Dispatcher::call(const std::string& name, const Json& values) const
     return error(StatusCode::not_found, "no method " + name + "; rpc_get_methods lists them");
   }
   Params params(values);
-  return found->second(params);
+  Result<Json> result = found->second(params);
+  if (after_ == nullptr) return result;
+  const Status after = after_(name);
+  return result && !after.ok() ? error(after) : std::move(result);
 }
 
 Json Dispatcher::answer(const Json& request) const {

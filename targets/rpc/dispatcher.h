@@ -2,7 +2,7 @@
 //
 // https://www.jsonrpc.org/specification. Errors that are not the protocol's carry a code as SPDK's clients know them, an
 // errno with a minus sign, and a sentence.
-// Threads: add() before the first call; handle() one at a time.
+// Threads: add() and after_each() before the first call; handle() one at a time.
 #pragma once
 
 #include <basalt/status.h>
@@ -11,6 +11,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "targets/rpc/params.h"
@@ -22,6 +23,10 @@ class Dispatcher {
   using Method = std::function<Result<Json>(Params&)>;
 
   void add(const std::string& name, Method method) { methods_[name] = std::move(method); }
+  // Called after every call, whatever came of it; its error takes the place of a good result.
+  void after_each(std::function<Status(const std::string& name)> after) {
+    after_ = std::move(after);
+  }
   std::vector<std::string> names() const;
   // not_found: no such method.
   Result<Json> call(const std::string& name, const Json& params) const;
@@ -32,6 +37,7 @@ class Dispatcher {
   Json answer(const Json& request) const;  // null: none
 
   std::map<std::string, Method> methods_;
+  std::function<Status(const std::string&)> after_;
 };
 
 }  // namespace basalt::rpc
