@@ -145,7 +145,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::set<uint32_t> changed_namespaces_;
   std::deque<nvme::ReservationNotificationLog> reservation_log_;  // that have not been read
   uint64_t reservation_notifications_ = 0;                        // there have been
-  std::map<uint32_t, uint32_t> reservation_masks_;  // by namespace; those that differ from zero
+  std::map<uint32_t, uint32_t> reservation_masks_;                // by namespace; none: zero
 };
 
 }  // namespace basalt::nvmf

@@ -35,7 +35,7 @@ static_assert(sizeof(RecordHeader) == 16 && sizeof(RecordRegistrant) == 25 &&
               std::has_unique_object_representations_v<RecordRegistrant>);
 
 template <class Struct>
-void append(std::string& bytes, const Struct& value) {
+void append_struct(std::string& bytes, const Struct& value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
@@ -61,13 +61,13 @@ std::string ReservationState::encode() const {
     header.holder = static_cast<uint16_t>(holder - registrants_.data());
   }
   std::string bytes;
-  append(bytes, header);
+  append_struct(bytes, header);
   for (const Registrant& known : registrants_) {
     RecordRegistrant one{};
     one.key = known.key;
     std::copy(known.host.id.begin(), known.host.id.end(), std::begin(one.host_id));
     one.name_bytes = static_cast<uint8_t>(known.host.nqn.size());
-    append(bytes, one);
+    append_struct(bytes, one);
     bytes += known.host.nqn;
   }
   return bytes;

@@ -85,7 +85,8 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   // What add_namespace() would make of it: nsid 0 is the lowest that is free, ids that are all zero are made up (namespace.h).
   // Errors: already_exists (its number or ids are another's), too_large.
   Result<Namespace> place(Namespace space, RandomSource& random) const;
-  // Answers the number it got. Not `for_all`: no host sees it before show() says so. Errors: place()'s.
+  // Answers the number it got. One change of the table at a time. Not `for_all`: no host sees it before show() says so.
+  // Errors: place()'s.
   Result<uint32_t> add_namespace(Namespace space, RandomSource& random, bool for_all = true);
   // Whether the host sees a namespace that is not for all. Errors: not_found, already_exists, invalid_argument (it is for
   // all).

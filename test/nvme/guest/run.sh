@@ -171,7 +171,8 @@ nvmf_control() { # takes a newer kernel
       listen_address.trsvcid="$2" ana_state="$3" >/dev/null
     rpc nvmf_subsystem_get_listeners nqn="$1" | sed -n 's/.*"trsvcid": "\([0-9]*\)".*/\1/p' | grep -vx "${4:-0}"
   }
-  "$build/targets/daemon/basaltd" -r "$scratch/rpc" >"$scratch/served" 2>&1 &
+  mkdir -p "$scratch/state"
+  "$build/targets/daemon/basaltd" -r "$scratch/rpc" --state "$scratch/state" >"$scratch/served" 2>&1 &
   local server=$!
   until grep -q 'is ready' "$scratch/served"; do
     kill -0 "$server" || return 1

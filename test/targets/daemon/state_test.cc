@@ -193,11 +193,12 @@ class Basaltd {
 };
 
 TEST(BasaltdKilled, HasWhatWasAcknowledged) {
-  constexpr const char* kNqn = "nqn.2014-08.org.example:disk";
+  constexpr const char* kExported = "nqn.2014-08.org.example:disk";
   const StateDirectory directory;
   const std::string disk = directory / "disk";
   const auto port_of = [&](Basaltd& daemon) {
-    return daemon.call("nvmf_subsystem_get_listeners", {{"nqn", kNqn}})[0]["address"]["trsvcid"]
+    return daemon
+        .call("nvmf_subsystem_get_listeners", {{"nqn", kExported}})[0]["address"]["trsvcid"]
         .get<std::string>();
   };
   Json before;
@@ -206,11 +207,12 @@ TEST(BasaltdKilled, HasWhatWasAcknowledged) {
     daemon.call("bdev_basalt_create",
                 {{"name", "Disk"}, {"uri", "file:" + disk + "?size=4M&direct=0&block=512"}});
     daemon.call("nvmf_create_transport", {{"trtype", "TCP"}});
-    daemon.call("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", true}});
-    daemon.call("nvmf_subsystem_add_ns", {{"nqn", kNqn}, {"namespace", {{"bdev_name", "Disk"}}}});
+    daemon.call("nvmf_create_subsystem", {{"nqn", kExported}, {"allow_any_host", true}});
+    daemon.call("nvmf_subsystem_add_ns",
+                {{"nqn", kExported}, {"namespace", {{"bdev_name", "Disk"}}}});
     daemon.call(
         "nvmf_subsystem_add_listener",
-        {{"nqn", kNqn},
+        {{"nqn", kExported},
          {"listen_address", {{"trtype", "TCP"}, {"traddr", "127.0.0.1"}, {"trsvcid", "0"}}}});
     before = daemon.call("save_config");
     SharingHost first({"127.0.0.1", port_of(daemon)}, 1, 11);

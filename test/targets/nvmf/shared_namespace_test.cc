@@ -58,6 +58,15 @@ class SharedNamespaceTest : public testing::Test {
     for (const auto& loop : served_->loops) loop->run([] {});
     return host.read_log(retain);
   }
+  static void send_what_is_asked(SharingHost& host, const RawPdu& asked) {
+    auto data = asked.as<nvme::tcp::DataPdu>();
+    data.header = {.type = static_cast<uint8_t>(nvme::tcp::PduType::host_data),
+                   .flags = nvme::tcp::kLastData,
+                   .header_bytes = 24,
+                   .data_offset = 24,
+                   .bytes = 24 + data.length};
+    host.io.send(data, std::vector<std::byte>(data.length));
+  }
   void until_kept(size_t commands) {
     for (int i = 0; i < 10'000 && device_->kept() != commands; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -160,13 +169,7 @@ TEST_F(SharedNamespaceTest, PreemptAndAbortWaitsForWhatIsUnderWay) {
   until_kept(1);
   second.preempt_and_abort(11, ReservationType::write_exclusive);
   EXPECT_TRUE(second.io.is_silent_for(50));
-  auto data = asked->as<nvme::tcp::DataPdu>();
-  data.header = {.type = static_cast<uint8_t>(nvme::tcp::PduType::host_data),
-                 .flags = nvme::tcp::kLastData,
-                 .header_bytes = 24,
-                 .data_offset = 24,
-                 .bytes = 24 + 8192};
-  first.io.send(data, std::vector<std::byte>(8192));
+  send_what_is_asked(first, *asked);
   EXPECT_TRUE(first.io.answer().status().is(nvme::kPreemptedAndAborted));
   EXPECT_EQ(device_->kept(), 1u) << "it did not get there";
   EXPECT_TRUE(second.io.is_silent_for(20));
@@ -176,6 +179,48 @@ TEST_F(SharedNamespaceTest, PreemptAndAbortWaitsForWhatIsUnderWay) {
   EXPECT_TRUE(first.write(0).is(nvme::kReservationConflict));
   EXPECT_TRUE(second.write(0).ok());
   EXPECT_EQ(second.registered(), 1u);
+}
+
+// One command that is several of the device's, of which the next does not follow, although who reads may go on.
+TEST_F(SharedNamespaceTest, PreemptAndAbortEndsWhatHasSteps) {
+  serve();
+  SharingHost first(served_->address, 1, 11), second(served_->address, 2, 22);
+  EXPECT_TRUE(first.add().ok() && second.add().ok());
+  EXPECT_TRUE(first.acquire(ReservationType::write_exclusive).ok());
+  device_->hold(true);
+  first.io.submit(nvme::verify_command(1, 0, 8192));
+  until_kept(1);
+  second.preempt_and_abort(11, ReservationType::write_exclusive);
+  EXPECT_TRUE(second.io.is_silent_for(50));
+  device_->hold(false);
+  EXPECT_TRUE(first.io.answer().status().is(nvme::kPreemptedAndAborted));
+  EXPECT_TRUE(second.io.answer().status().ok());
+  EXPECT_TRUE(first.io.run(nvme::verify_command(1, 0, 8192)).status().ok());
+}
+
+// A fused half that has come waits for its other one's data: both are refused, at once and when that comes.
+TEST_F(SharedNamespaceTest, PreemptAndAbortEndsFusedHalves) {
+  serve();
+  SharingHost first(served_->address, 1, 11), second(served_->address, 2, 22);
+  EXPECT_TRUE(first.add().ok() && second.add().ok());
+  auto compare = nvme::compare_command(1, 0, 1), write = nvme::write_command(1, 0, 1);
+  compare.flags = nvme::kFusedFirst;
+  compare.cid = 1;
+  write.flags = nvme::kFusedSecond;
+  write.cid = 2;
+  first.io.submit(compare, std::vector<std::byte>(SharingHost::kBlock));
+  first.io.submit(write, {}, SharingHost::kBlock);
+  const auto asked = first.io.receive();
+  ASSERT_TRUE(asked && asked->type() == nvme::tcp::PduType::ready_to_transfer);
+  second.preempt_and_abort(11, ReservationType::write_exclusive);
+  EXPECT_TRUE(second.io.answer().status().ok());
+  const RawAnswer of_compare = first.io.answer();
+  EXPECT_EQ(of_compare.completion.cid, 1);
+  EXPECT_TRUE(of_compare.status().is(nvme::kPreemptedAndAborted));
+  send_what_is_asked(first, *asked);
+  const RawAnswer of_write = first.io.answer();
+  EXPECT_EQ(of_write.completion.cid, 2);
+  EXPECT_TRUE(of_write.status().is(nvme::kPreemptedAndAborted));
 }
 
 TEST_F(SharedNamespaceTest, PreemptAndAbortWaitsForAHostThatIsGone) {

@@ -30,10 +30,10 @@ echo "ask nvmf_subsystem_remove_ns nqn=$nqn nsid=2"
 until_true '! ls /sys/class/block | grep -q n2$'
 echo "and gone"
 
-# Alone in the namespace, for a while.
-nvme resv-register /dev/nvme0n1 --nrkey=4660 --rrega=0
+# Alone in the namespace, for a while; that it is would survive power loss.
+nvme resv-register /dev/nvme0n1 --nrkey=4660 --rrega=0 --cptpl=3
 nvme resv-acquire /dev/nvme0n1 --crkey=4660 --rtype=1 --racqa=0
-nvme resv-report /dev/nvme0n1 --eds | grep -E 'rtype|regctl|rkey'
+nvme resv-report /dev/nvme0n1 --eds | grep -E 'rtype|regctl|ptpls|rkey'
 nvme resv-release /dev/nvme0n1 --crkey=4660 --rtype=1 --rrela=0
 nvme resv-register /dev/nvme0n1 --crkey=4660 --rrega=1
 
