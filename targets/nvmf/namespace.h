@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "targets/nvmf/io_counters.h"
 #include "targets/nvmf/reservations.h"
 
 namespace basalt::nvmf {
@@ -44,6 +45,7 @@ struct Namespace {
   Claim claim;
   std::unique_ptr<DeviceWatch> watch;
   std::shared_ptr<Reservations> reservations = std::make_shared<Reservations>();
+  std::shared_ptr<ReactorCounters> counters{};  // made by its target
 };
 
 // A subsystem's at one moment: place nsid - 1 holds namespace nsid, or null. Never changed, only replaced.

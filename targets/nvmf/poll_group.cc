@@ -8,8 +8,8 @@
 
 namespace basalt::nvmf {
 
-PollGroup::PollGroup(Context& context, Reactor& reactor, size_t buffer_bytes)
-    : context_(context), reactor_(reactor), buffers_(context, buffer_bytes) {
+PollGroup::PollGroup(Context& context, Reactor& reactor, size_t index, size_t buffer_bytes)
+    : context_(context), reactor_(reactor), index_(index), buffers_(context, buffer_bytes) {
   reactor_.add(*this);
 }
 
@@ -71,11 +71,13 @@ void PollGroup::remove(Queue& queue) {
   BASALT_CHECK(found != queues_.end(), "a queue of this group");
   queues_.erase(found);
   drop_unused_channels();
+  drop_unused_counters();
 }
 
 void PollGroup::refresh(const Subsystem& subsystem) {
   for (Queue* queue : queues_) queue->refresh(subsystem);
   drop_unused_channels();
+  drop_unused_counters();
 }
 
 void PollGroup::abort_preempted(const Subsystem& subsystem, uint32_t nsid,
@@ -92,6 +94,10 @@ void DeviceTotals::add(const ChannelStats& stats) {
   read_bytes += stats.read_bytes;
   written_bytes += stats.written_bytes;
   for (const uint64_t failed : stats.errors) errors += failed;
+  outstanding += stats.outstanding;
+  nvmf::add(read_latency, stats.read_latency);
+  nvmf::add(write_latency, stats.write_latency);
+  nvmf::add(flush_latency, stats.flush_latency);
 }
 
 void DeviceTotals::add(const DeviceTotals& other) {
@@ -102,6 +108,10 @@ void DeviceTotals::add(const DeviceTotals& other) {
   read_bytes += other.read_bytes;
   written_bytes += other.written_bytes;
   errors += other.errors;
+  outstanding += other.outstanding;
+  nvmf::add(read_latency, other.read_latency);
+  nvmf::add(write_latency, other.write_latency);
+  nvmf::add(flush_latency, other.flush_latency);
 }
 
 DeviceTotals PollGroup::totals(const Device& device) const {
@@ -113,10 +123,41 @@ DeviceTotals PollGroup::totals(const Device& device) const {
   return sum;
 }
 
-size_t PollGroup::admin_queue_count() const {
-  return static_cast<size_t>(std::count_if(queues_.begin(), queues_.end(), [](const Queue* queue) {
-    return queue->connected() && queue->id() == 0;
-  }));
+std::map<const Device*, DeviceTotals> PollGroup::all_totals() const {
+  std::map<const Device*, DeviceTotals> all = closed_;
+  for (const auto& channel : channels_) all[&channel->device()].add(channel->stats());
+  return all;
+}
+
+IoCounters& PollGroup::counters(const Namespace& space) {
+  if (std::find(counters_.begin(), counters_.end(), space.counters) == counters_.end()) {
+    counters_.push_back(space.counters);
+  }
+  return space.counters->of(index_);
+}
+
+void PollGroup::drop_unused_counters() {
+  std::erase_if(counters_, [this](const auto& counters) {
+    // Its namespace is no more, and no command of it is under way here.
+    return counters.use_count() == 1 && counters->of(index_).outstanding() == 0;
+  });
+}
+
+void PollGroup::count_connected(const Queue& queue) {
+  ++(queue.id() == 0 ? all_admin_queues_ : all_io_queues_);
+}
+
+GroupState PollGroup::state() const {
+  GroupState state;
+  state.reactor = reactor_.name();
+  for (const Queue* queue : queues_) {
+    if (queue->connected()) ++(queue->id() == 0 ? state.admin_queues : state.io_queues);
+  }
+  state.all_admin_queues = all_admin_queues_;
+  state.all_io_queues = all_io_queues_;
+  state.io_commands = io_commands_;
+  for (const auto& channel : channels_) state.outstanding += channel->outstanding();
+  return state;
 }
 
 bool PollGroup::is_needed(const DeviceChannel& channel) const {

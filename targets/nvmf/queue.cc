@@ -1,4 +1,4 @@
-// See queue.h.
+// See queue.h. What it counts is in queue_counts.cc.
 #include "targets/nvmf/queue.h"
 
 #include <algorithm>
@@ -41,6 +41,7 @@ Queue::Queue(Target& target, PollGroup& group, Transport& transport, std::string
 
 Queue::~Queue() {
   close();
+  if (record_ != nullptr) controller_->subsystem().end_queue(*record_);
   target_.authentication_executor().cancel(authentication_);
   group_.remove(*this);
 }
@@ -66,6 +67,7 @@ void Queue::arrive(Request& request) noexcept {
   request.completion = {};
   if (++head_ == entries_) head_ = 0;
   if (controller_ != nullptr) controller_->alive();
+  begin_count(request);
   if (id_ != 0) pair_fused(request);
 }
 
@@ -136,6 +138,7 @@ void Queue::finish(Request& request, CompletionStatus status) noexcept {
   const bool permanent = !status.ok() && is_permanent(status);
   const uint16_t retry = permanent ? nvme::kDoNotRetry : uint16_t{0};
   request.completion.status_and_phase = static_cast<uint16_t>((status.field() | retry) << 1);
+  if (request.counted) count(request, status);
   transport_.complete(request);
 }
 
@@ -205,7 +208,10 @@ void Queue::took_message() noexcept {
 }
 
 void Queue::report_authentication() noexcept {
-  if (authenticator_->done()) return authenticator_.reset();
+  if (authenticator_->done()) {
+    record_->admitted.store(true, std::memory_order_relaxed);
+    return authenticator_.reset();
+  }
   if (!authenticator_->failed()) return;
   // The host, told so, ends the connection; if not, its time to connect is over soon.
   target_.log(LogLevel::warning, peer_ + ": host " + controller_->host().nqn + " and " +
@@ -292,6 +298,7 @@ CompletionStatus Queue::connect(Request& request) {
         std::make_unique<Authenticator>(*secrets, controller_->host().nqn, subsystem->nqn());
     request.completion.result = controller_->id() | nvme::kWantsAuthentication;
   }
+  begin_record(*subsystem);
   return {};
 }
 
@@ -301,7 +308,9 @@ void Queue::refresh(const Subsystem& subsystem) {
   if (controller_ == nullptr || id_ == 0 || &controller_->subsystem() != &subsystem) return;
   namespaces_ = subsystem.namespaces_for(controller_->host().nqn);
   channels_.clear();
+  counters_.clear();
   for (const auto& space : *namespaces_) {
+    counters_.push_back(space == nullptr ? nullptr : &group_.counters(*space));
     channels_.push_back(space == nullptr ? nullptr : group_.channel(space->device));
   }
 }
@@ -316,6 +325,7 @@ void Queue::execute_io(Request& request) noexcept {
   if ((request.command.flags & nvme::kFusedMask) != 0) return execute_fused(request);
   const Namespace* space = find_namespace(*namespaces_, request.command.nsid);
   if (space == nullptr) return finish(request, nvme::kInvalidNamespace);
+  count_for(request, *space);
   if (Reservations::is_reservation(request.command)) return execute_reservation(*space, request);
   if (const auto bad = space->reservations->check(controller_->host(), request.command);
       !bad.ok()) {
@@ -359,6 +369,8 @@ void Queue::execute_fused(Request& request) noexcept {
     status = nvme::kInvalidNamespace;
   } else if (is(first, nvme::IoOpcode::compare) && is(second, nvme::IoOpcode::write) &&
              first.command.nsid == second.command.nsid) {
+    count_for(first, *space);
+    count_for(second, *space);
     status = space->reservations->check(controller_->host(), second.command);
     if (status.ok()) status = prepare_compare_and_write(*space, first, second);
   }

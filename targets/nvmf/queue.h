@@ -14,6 +14,7 @@
 
 #include "targets/nvmf/authentication.h"
 #include "targets/nvmf/controller.h"
+#include "targets/nvmf/host_accounts.h"
 #include "targets/nvmf/namespace.h"
 #include "targets/nvmf/poll_group.h"
 #include "targets/nvmf/request.h"
@@ -39,6 +40,8 @@ class Queue {
   void refuse(Request& request, nvme::CompletionStatus status) noexcept;
   // What needs no device, or no longer: `status` is the answer.
   void finish(Request& request, nvme::CompletionStatus status) noexcept;
+  // One that has arrived and will be neither: its connection has ended before its data came.
+  void abandon(Request& request) noexcept;
   // The connection has ended: what waits for an event, or for its other half, is let go, and the controller left. Requests
   // at devices still complete.
   void close() noexcept;
@@ -80,6 +83,10 @@ class Queue {
   void took_message() noexcept;
   void report_authentication() noexcept;
   nvme::CompletionStatus connect_refused(Request& request, uint32_t offset, bool in_data);
+  void begin_record(Subsystem& subsystem);
+  void begin_count(Request& request) noexcept;
+  void count_for(Request& request, const Namespace& space) noexcept;
+  void count(Request& request, nvme::CompletionStatus status) noexcept;
   void execute_io(Request& request) noexcept;
   nvme::CompletionStatus access_refusal() const noexcept;
   void execute_fused(Request& request) noexcept;
@@ -100,11 +107,13 @@ class Queue {
   bool flow_control_disabled_ = false;
   bool closed_ = false;
   std::shared_ptr<Controller> controller_;
+  std::shared_ptr<QueueRecord> record_;           // from Connect on
   std::unique_ptr<Authenticator> authenticator_;  // until the host has proved itself
   BackgroundTask authentication_;                 // computes, off the reactor
   Request* authenticating_ = nullptr;             // whose message that looks at
   std::shared_ptr<const NamespaceTable> namespaces_;
   std::vector<DeviceChannel*> channels_;  // as in namespaces_
+  std::vector<IoCounters*> counters_;     // the same
   Request* fused_first_ = nullptr;        // came last; its other half is to come next
   std::vector<Request*> fused_ready_;     // wait for the data of their other halves
 };

@@ -23,6 +23,7 @@
 namespace basalt::nvmf {
 
 class DeviceChannel;
+class IoCounters;
 class Queue;
 struct Request;
 
@@ -67,6 +68,9 @@ struct Request {
   nvme::CompletionStatus broken;    // its other half is missing, or was refused: its answer
   uint32_t step = 0;                // of a command that takes several device commands
   uint64_t blocks_done = 0;
+  bool counted = false;         // it is outstanding in the queue's counters
+  IoCounters* space = nullptr;  // … and in these, its namespace's
+  Duration arrived{};
   Io io;
   std::array<iovec, 2> pieces{};
 };

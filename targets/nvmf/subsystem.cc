@@ -78,12 +78,14 @@ bool Subsystem::any_host_allowed() const {
 Status Subsystem::add_host(const std::string& host_nqn, HostKeys keys) {
   BASALT_TRY(check_nqn(host_nqn));
   const MutexLock lock(mutex_);
+  accounts_.set_listed(host_nqn, true);
   if (hosts_.try_emplace(host_nqn, std::move(keys)).second) return {};
   return {StatusCode::already_exists, nqn() + ": host " + host_nqn + " is allowed already"};
 }
 
 Status Subsystem::remove_host(const std::string& host_nqn) {
   const MutexLock lock(mutex_);
+  accounts_.set_listed(host_nqn, false);
   if (hosts_.erase(host_nqn) != 0) return {};
   return {StatusCode::not_found, nqn() + ": host " + host_nqn + " is not in its list"};
 }
@@ -333,6 +335,24 @@ std::vector<std::shared_ptr<Controller>> Subsystem::controllers() const {
   std::vector<std::shared_ptr<Controller>> all;
   for (const auto& known : controllers_) all.push_back(known.second);
   return all;
+}
+
+// ---- Queues
+
+std::shared_ptr<QueueRecord> Subsystem::begin_queue(QueueIdentity identity) {
+  const MutexLock lock(mutex_);
+  const bool listed = hosts_.count(identity.host) != 0;
+  return accounts_.begin(std::move(identity), listed);
+}
+
+void Subsystem::end_queue(const QueueRecord& record) {
+  const MutexLock lock(mutex_);
+  accounts_.end(record);
+}
+
+AccountsState Subsystem::accounts() const {
+  const MutexLock lock(mutex_);
+  return accounts_.state();
 }
 
 }  // namespace basalt::nvmf

@@ -21,6 +21,7 @@
 
 #include "base/sync.h"
 #include "targets/nvmf/authentication.h"
+#include "targets/nvmf/host_accounts.h"
 #include "targets/nvmf/namespace.h"
 #include "wire/nvme/asymmetric_access.h"
 #include "wire/nvme/auth/tls_key.h"
@@ -111,6 +112,11 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   std::shared_ptr<Controller> find_controller(uint16_t id) const;
   std::vector<std::shared_ptr<Controller>> controllers() const;
 
+  // A queue of a host's is connected, and has ended. Between them it is among those of accounts().
+  std::shared_ptr<QueueRecord> begin_queue(QueueIdentity identity);
+  void end_queue(const QueueRecord& record);
+  AccountsState accounts() const;
+
  private:
   const SubsystemOptions options_;
   mutable Mutex mutex_;
@@ -124,6 +130,7 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   std::map<uint32_t, std::set<std::string>>
       limited_;  // those that are not for all, and who sees them
   std::vector<std::pair<uint16_t, std::shared_ptr<Controller>>> controllers_;
+  HostAccounts accounts_;
   uint16_t next_controller_id_ = options_.min_controller_id;
 };
 

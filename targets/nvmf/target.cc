@@ -36,8 +36,8 @@ Target::Target(Context& context, std::vector<Reactor*> reactors, const TargetOpt
   for (Reactor* reactor : reactors) {
     Home& home = *homes_.emplace_back(std::make_unique<Home>(*reactor));
     reactor->run([&] {
-      home.group =
-          std::make_unique<PollGroup>(context_, home.reactor, options_.buffer_bytes_per_reactor);
+      home.group = std::make_unique<PollGroup>(context_, home.reactor, homes_.size() - 1,
+                                               options_.buffer_bytes_per_reactor);
     });
   }
   SubsystemOptions discovery;
@@ -156,6 +156,7 @@ Result<uint32_t> Target::add_namespace(const std::string& nqn, std::shared_ptr<D
   Namespace space;
   space.nsid = options.nsid;
   space.ids = options.ids;
+  space.counters = std::make_shared<ReactorCounters>(homes_.size());
   const ClaimMode mode = device->info().read_only ? ClaimMode::read_only : ClaimMode::shared_writer;
   BASALT_TRY_ASSIGN(space.claim, device->claim(mode, "NVMe-oF subsystem " + nqn));
   space.watch = std::make_unique<DeviceWatch>(subsystem, device);
@@ -234,15 +235,21 @@ void Target::forget_totals(const Device& device) {
   }
 }
 
-std::vector<Target::GroupState> Target::groups() const {
+std::map<const Device*, DeviceTotals> Target::all_totals() const {
+  std::map<const Device*, DeviceTotals> sum;
+  for (const auto& home : homes_) {
+    std::map<const Device*, DeviceTotals> its;
+    home->reactor.run([&] { its = home->group->all_totals(); });
+    for (const auto& [device, totals] : its) sum[device].add(totals);
+  }
+  return sum;
+}
+
+std::vector<GroupState> Target::groups() const {
   std::vector<GroupState> all;
   for (const auto& home : homes_) {
     GroupState& state = all.emplace_back();
-    home->reactor.run([&] {
-      state.reactor = home->reactor.name();
-      state.admin_queues = home->group->admin_queue_count();
-      state.io_queues = home->group->queue_count() - state.admin_queues;
-    });
+    home->reactor.run([&] { state = home->group->state(); });
   }
   return all;
 }

@@ -123,11 +123,9 @@ class Target {
   // Of all reactors together; forgotten when the device's owner says so.
   DeviceTotals totals(const Device& device) const;
   void forget_totals(const Device& device);
-  struct GroupState {
-    std::string reactor;
-    size_t admin_queues = 0, io_queues = 0;
-  };
   std::vector<GroupState> groups() const;
+  // Of all devices that had a channel. A device may have gone: its address is a name here.
+  std::map<const Device*, DeviceTotals> all_totals() const;
   // Before anything listens. Errors: busy.
   Status configure(const TargetOptions& options);
   // How the subsystem is reached through that listener from now on; hosts are told. Errors: not_found, unsupported.

@@ -84,6 +84,7 @@ void TcpConnection::close() noexcept {
   for (const auto& request : requests_) {
     if (request->state != TcpRequest::State::free &&
         request->state != TcpRequest::State::executing) {
+      queue_.abandon(*request);
       release(*request);
     }
   }
