@@ -17,6 +17,7 @@ struct Arguments {
   std::string config;
   bool replace_config = false;
   std::string state;
+  std::string metrics;
   std::vector<int> cores;
   std::string user;
 };
@@ -49,6 +50,12 @@ Status serve(const Arguments& arguments) {
     }
   }
   BASALT_TRY(daemon->keep());
+  // Before calls come, which ask for it.
+  if (!arguments.metrics.empty()) {
+    BASALT_TRY_ASSIGN(const nvmf::ListenAddress address, parse_metrics_address(arguments.metrics));
+    BASALT_TRY_ASSIGN(const std::string url, daemon->serve_metrics(address));
+    std::printf("metrics for Prometheus on %s\n", url.c_str());
+  }
   BASALT_TRY(daemon->serve(arguments.socket));
   std::printf("basaltd is ready; JSON-RPC on %s\n", arguments.socket.c_str());
   std::fflush(stdout);
@@ -84,6 +91,9 @@ int main(int argc, char** argv) {
          "what --config says takes the place of the configuration in --state; reservations stay")
       ->needs(config)
       ->needs(state);
+  app.add_option("--metrics", arguments.metrics,
+                 "PORT or ADDRESS:PORT to serve metrics for Prometheus on; of 127.0.0.1 unless an "
+                 "address is given; not given: nowhere");
   app.add_option("--core", arguments.cores,
                  "cores to run on, one thread each; none given: one thread, anywhere");
   app.add_option(

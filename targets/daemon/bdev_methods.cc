@@ -70,6 +70,9 @@ Json describe(const std::string& name, const nvmf::DeviceTotals& totals) {
           {"num_write_ops", totals.writes},
           {"num_unmap_ops", totals.discards},
           {"num_flush_ops", totals.flushes},
+          {"read_latency_ticks", nvmf::estimated_sum(totals.read_latency)},
+          {"write_latency_ticks", nvmf::estimated_sum(totals.write_latency)},
+          {"queue_depth", totals.outstanding},
           {"num_errors", totals.errors}};
 }
 

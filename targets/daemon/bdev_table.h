@@ -1,7 +1,7 @@
 // BdevTable: the devices a daemon has open, by the names its operator gave them.
 //
 // Each keeps the call that made it, which is what is saved as configuration.
-// Threads: one at a time (the control plane's).
+// Threads: one at a time (the control plane's); device_names() any.
 #pragma once
 
 #include <basalt/context.h>
@@ -10,8 +10,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/sync.h"
 #include "targets/rpc/params.h"
 
 namespace basalt {
@@ -37,11 +39,15 @@ class BdevTable {
   const std::vector<std::unique_ptr<Bdev>>& all() const { return bdevs_; }
   // not_found. What others hold of its device is theirs to give up before.
   Status remove(const std::string& name);
+  // In the same order. A device may be removed by the time its address is looked at.
+  std::vector<std::pair<const Device*, std::string>> device_names() const;
   // A name nobody has: "Malloc0", "Malloc1", ….
   std::string free_name(const std::string& prefix) const;
 
  private:
   Context& context_;
+  mutable Mutex
+      mutex_;  // held, for moments, while the list is changed, and where others than the control plane look at it
   std::vector<std::unique_ptr<Bdev>> bdevs_;
 };
 

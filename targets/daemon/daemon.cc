@@ -59,6 +59,7 @@ Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
   daemon->add_bdev_methods();
   daemon->add_nvmf_methods();
   daemon->add_nvmf_visibility_methods();
+  daemon->add_metrics_methods();
   return daemon;
 }
 
@@ -67,6 +68,7 @@ Daemon::Daemon(std::unique_ptr<Context> context)
 
 Daemon::~Daemon() {
   server_.reset();
+  metrics_server_.reset();
   target_.reset();
 }
 
@@ -151,6 +153,14 @@ Json Daemon::config() const {
 Status Daemon::serve(const std::string& socket_path) {
   BASALT_TRY_ASSIGN(server_, rpc::RpcServer::create(socket_path, dispatcher_, context_->log()));
   return {};
+}
+
+Result<std::string> Daemon::serve_metrics(const nvmf::ListenAddress& address) {
+  if (metrics_server_ != nullptr) {
+    return error(StatusCode::already_exists, "metrics are served on " + metrics_server_->url());
+  }
+  BASALT_TRY_ASSIGN(metrics_server_, MetricsServer::open(address, [this] { return metrics(); }));
+  return metrics_server_->url();
 }
 
 std::string Daemon::name_of(const Device& device) const {

@@ -4,7 +4,7 @@
 // can be written down as such calls again (save_config). With a state directory (state_store.h) it is written there after each
 // call that changed something, before the call is answered, so that what was acknowledged is there after power loss; hosts'
 // reservations are, too.
-// Threads: configure() and call() one at a time; the socket's thread once serve() has been called.
+// Threads: configure(), call() and serve_metrics() one at a time; calls are the socket's thread's once serve() has been called.
 #pragma once
 
 #include <basalt/context.h>
@@ -18,6 +18,7 @@
 
 #include "reactor/reactor.h"
 #include "targets/daemon/bdev_table.h"
+#include "targets/daemon/metrics.h"
 #include "targets/daemon/state_store.h"
 #include "targets/nvmf/target.h"
 #include "targets/rpc/dispatcher.h"
@@ -50,6 +51,10 @@ class Daemon {
   Status keep();
   // From here on calls come by the socket.
   Status serve(const std::string& socket_path);
+  // From here on Prometheus is answered. Answers the URL. Errors: already_exists; MetricsServer::open()'s.
+  Result<std::string> serve_metrics(const nvmf::ListenAddress& address);
+  // Any thread.
+  MetricsSnapshot metrics() const { return take_snapshot(bdevs_, *target_, reactors_); }
 
  private:
   explicit Daemon(std::unique_ptr<Context> context);
@@ -58,6 +63,7 @@ class Daemon {
   void add_nvmf_methods();
   void add_nvmf_visibility_methods();
   void add_keyring_methods();
+  void add_metrics_methods();
   // The contents of a key of the keyring, as nvme::auth::Secret or nvme::auth::TlsKey. Errors: not_found, invalid_argument,
   // permission_denied.
   template <class Key>
@@ -85,6 +91,7 @@ class Daemon {
   // The parameters that hosts with keys were added with, by subsystem and host.
   std::map<std::pair<std::string, std::string>, rpc::Json> host_keys_;
   rpc::Dispatcher dispatcher_;
+  std::unique_ptr<MetricsServer> metrics_server_;
   std::unique_ptr<rpc::RpcServer> server_;
 };
 

@@ -46,6 +46,15 @@ std::string name_of_access(nvme::AccessState state) {
   return "unknown";
 }
 
+
+// Of "10.0.0.1:4420" or "[::1]:4420".
+nvmf::ListenAddress address_in(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  nvmf::ListenAddress address{text.substr(0, colon), text.substr(colon + 1)};
+  if (address.host.starts_with('[')) address.host = address.host.substr(1, address.host.size() - 2);
+  return address;
+}
+
 Json describe_ids(const nvmf::NamespaceIds& ids) {
   Json json = Json::object();
   if (!is_zero(ids.nguid)) json["nguid"] = format_hex(ids.nguid);
@@ -344,14 +353,35 @@ void Daemon::add_nvmf_methods() {
                     }
                     return list;
                   });
+  dispatcher_.add("nvmf_subsystem_get_qpairs", [subsystem_called](Params& params) -> Result<Json> {
+    const std::string nqn = params.text("nqn");
+    no_target_name(params);
+    BASALT_TRY(params.done());
+    BASALT_TRY_ASSIGN(const auto subsystem, subsystem_called(nqn));
+    Json list = Json::array();
+    for (const auto& queue : subsystem->accounts().queues) {
+      list.push_back({{"cntlid", queue->controller_id},
+                      {"qid", queue->queue_id},
+                      {"state", queue->admitted.load() ? "enabled" : "authenticating"},
+                      {"hostnqn", queue->host},
+                      {"listen_address", describe(address_in(queue->listener))},
+                      {"peer_address", describe(address_in(queue->peer))},
+                      {"poll_group", queue->reactor}});
+    }
+    return list;
+  });
   dispatcher_.add("nvmf_get_stats", [this](Params& params) -> Result<Json> {
     no_target_name(params);
     BASALT_TRY(params.done());
     Json groups = Json::array();
     for (const auto& group : target_->groups()) {
       groups.push_back({{"name", group.reactor},
+                        {"admin_qpairs", group.all_admin_queues},
+                        {"io_qpairs", group.all_io_queues},
                         {"current_admin_qpairs", group.admin_queues},
                         {"current_io_qpairs", group.io_queues},
+                        {"pending_bdev_io", group.outstanding},
+                        {"completed_nvme_io", group.io_commands},
                         {"transports", Json::array({{{"trtype", "TCP"}}})}});
     }
     return Json{{"tick_rate", 1'000'000'000}, {"poll_groups", groups}};
