@@ -28,5 +28,6 @@ void add_bench_command(CLI::App& app, Action& action);      // bench
 void add_nvme_commands(CLI::App& app, Action& action);      // nvme list, bind, identify, …
 void add_run_command(CLI::App& app, Action& action);        // run
 void add_rpc_command(CLI::App& app, Action& action);        // rpc
+void add_top_command(CLI::App& app, Action& action);        // top
 
 }  // namespace basalt::tool

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   add_nvme_commands(app, action);
   add_run_command(app, action);
   add_rpc_command(app, action);
+  add_top_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
