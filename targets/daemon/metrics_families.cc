@@ -65,7 +65,7 @@ class Family {
 // What is told of each namespace, host and queue.
 class IoFamilies {
  public:
-  explicit IoFamilies(const std::string& prefix)
+  IoFamilies(const std::string& prefix, const char* depth)
       : operations_(prefix + "_operations_total", "I/O commands answered, failed ones too.",
                     MetricType::Counter),
         bytes_(prefix + "_bytes_total", "Bytes read or written by commands that went well.",
@@ -75,8 +75,8 @@ class IoFamilies {
         latency_(prefix + "_latency_seconds",
                  "Time from a command's arrival to its answer, to the reactor's loop.",
                  MetricType::Histogram),
-        depth_(prefix + "_queue_depth", "I/O commands that have arrived and have no answer yet.",
-               MetricType::Gauge) {}
+        depth_(depth, "I/O commands that have arrived and have no answer yet.", MetricType::Gauge) {
+  }
   void add(const Labels& labels, const nvmf::IoTotals& totals) {
     for (const auto kind : {nvmf::IoKind::read, nvmf::IoKind::write, nvmf::IoKind::other}) {
       const nvmf::IoTotals::Kind& of = totals.of(kind);
@@ -167,7 +167,7 @@ std::vector<prometheus::MetricFamily> make_families(const MetricsSnapshot& snaps
   connections.give(all);
   add_reactors(snapshot, all);
   add_devices(snapshot, all);
-  IoFamilies namespaces("basalt_namespace");
+  IoFamilies namespaces("basalt_namespace", "basalt_namespace_queue_depth");
   for (const auto& space : snapshot.namespaces) {
     namespaces.add({{"subsystem", space.subsystem},
                     {"nsid", std::to_string(space.nsid)},
@@ -175,7 +175,7 @@ std::vector<prometheus::MetricFamily> make_families(const MetricsSnapshot& snaps
                    space.totals);
   }
   namespaces.give(all);
-  IoFamilies hosts("basalt_host");
+  IoFamilies hosts("basalt_host", "basalt_host_queue_depth");
   Family queues("basalt_host_queues", "I/O queues the host has.", MetricType::Gauge);
   for (const auto& [subsystem, host] : snapshot.hosts) {
     const Labels labels{{"subsystem", subsystem}, {"host", name_of_host(host.host)}};
@@ -189,7 +189,7 @@ std::vector<prometheus::MetricFamily> make_families(const MetricsSnapshot& snaps
 
 std::vector<prometheus::MetricFamily> make_queue_families(const MetricsSnapshot& snapshot) {
   std::vector<prometheus::MetricFamily> all;
-  IoFamilies queues("basalt_queue");
+  IoFamilies queues("basalt_queue", "basalt_queue_depth");
   for (const auto& [subsystem, record, totals] : snapshot.io_queues) {
     queues.add({{"subsystem", subsystem},
                 {"host", record->host},

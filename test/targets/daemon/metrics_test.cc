@@ -191,7 +191,12 @@ TEST_F(MetricsTest, TellsWhatWasDone) {
     EXPECT_EQ(queues.at("basalt_queue_operations_total{" + host +
                         R"(,controller="1",queue="1",reactor="reactor-0",operation="write"})"),
               5);
-    EXPECT_EQ(samples.count("basalt_queue_queue_depth"), 0u);
+    EXPECT_EQ(queues.at("basalt_queue_depth{" + host +
+                        R"(,controller="1",queue="1",reactor="reactor-0"})"),
+              0);
+    for (const auto& [series, value] : samples) {
+      EXPECT_FALSE(series.starts_with("basalt_queue_")) << "one by one only where asked for";
+    }
   }
   // The host is on no list: when it has gone, the others have done it.
   const std::string others =
