@@ -83,6 +83,12 @@ Status bind_error(const nvmf::ListenAddress& address) {
     case EACCES: return {StatusCode::permission_denied, where + "only root may listen below 1024"};
     case EADDRNOTAVAIL:
       return {StatusCode::invalid_argument, where + "the machine has no such address"};
+    case 0:
+      if (address.is_ipv6()) {
+        return {StatusCode::unsupported,
+                where + "the HTTP library is built without IPv6; give an IPv4 address"};
+      }
+      [[fallthrough]];
     default:
       return {StatusCode::io_error,
               where + (bound ? "the HTTP server does not start" : std::strerror(failure))};

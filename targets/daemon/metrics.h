@@ -26,7 +26,8 @@ class MetricsServer {
   static constexpr unsigned kRequestTimeoutMs = 5000;
 
   // `take` is called by any thread, until the destructor returns. Errors: busy (the port is taken), permission_denied,
-  // invalid_argument (the machine has no such address), io_error.
+  // invalid_argument (the machine has no such address), unsupported (IPv6, with an HTTP library that is built without, as
+  // Debian's is), io_error.
   static Result<std::unique_ptr<MetricsServer>> open(const nvmf::ListenAddress& address,
                                                      std::function<MetricsSnapshot()> take);
   ~MetricsServer();

@@ -1,7 +1,8 @@
 // MetricsSnapshot: what a daemon has done, at one moment, for whoever shows it.
 //
-// Taking one touches no command's way: hosts' and namespaces' counters are read as they stand, and each reactor is asked once, by a
-// posted call of some microseconds, for the counts of its channels. Nothing that a call over RPC holds is waited for.
+// Taking one touches no command's way: hosts' and namespaces' counters are read as they stand, and each reactor is asked twice, by
+// posted calls of some microseconds, for the counts of its channels and queues. Nothing that a call over RPC holds is
+// waited for.
 //
 // Threads: any, several at a time, while the target is there.
 #pragma once

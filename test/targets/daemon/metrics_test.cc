@@ -309,6 +309,12 @@ TEST_F(MetricsTest, SaysWhyItCannotListen) {
   const auto foreign = MetricsServer::open({"192.0.2.1", "0"}, take);
   ASSERT_FALSE(foreign);
   EXPECT_EQ(foreign.error().code(), StatusCode::invalid_argument) << foreign.error().to_string();
+  const auto ipv6 = MetricsServer::open({"::1", "0"}, take);
+  if (!ipv6) {
+    EXPECT_TRUE(ipv6.error().code() == StatusCode::unsupported ||
+                ipv6.error().code() == StatusCode::invalid_argument)
+        << ipv6.error().to_string();
+  }
 }
 
 TEST(MetricsAddress, IsLoopbackUnlessOneIsGiven) {
