@@ -13,7 +13,7 @@ using nvmf::HostAccounts;
 using nvmf::IoKind;
 using nvmf::IoTotals;
 
-constexpr const char* kHost = "nqn.2014-08.org.example:host";
+constexpr const char* kCountedHost = "nqn.2014-08.org.example:host";
 
 nvme::Command counted_command(nvme::IoOpcode opcode, uint64_t lba = 0) {
   nvme::Command command;
@@ -164,7 +164,7 @@ TEST(TargetCounts, WhatAHostDoes) {
     ASSERT_EQ(state.queues.size(), 2u);
     const auto hosts = state.by_host();
     ASSERT_EQ(hosts.size(), 1u);
-    EXPECT_EQ(hosts[0].host, kHost);
+    EXPECT_EQ(hosts[0].host, kCountedHost);
     EXPECT_EQ(hosts[0].io_queues, 1u);
     const IoTotals& totals = hosts[0].totals;
     EXPECT_EQ(totals.outstanding, 0u);
@@ -204,7 +204,7 @@ TEST(TargetCounts, WhatAHostDoes) {
 // Goal: a command whose data has been asked for is outstanding; when its host goes it is not, and was not an operation.
 TEST(TargetCounts, WhatIsOutstanding) {
   ServedTarget served({"ram:1M"});
-  ServedTarget::expect_ok(served.target->add_host(ServedTarget::kNqn, kHost));
+  ServedTarget::expect_ok(served.target->add_host(ServedTarget::kNqn, kCountedHost));
   const auto subsystem = served.target->find_subsystem(ServedTarget::kNqn);
   {
     RawHost admin(served.address), io(served.address);
@@ -219,7 +219,7 @@ TEST(TargetCounts, WhatIsOutstanding) {
   eventually([&] { return subsystem->accounts().queues.empty(); });
   const auto hosts = subsystem->accounts().by_host();
   ASSERT_EQ(hosts.size(), 1u);
-  EXPECT_EQ(hosts[0].host, kHost) << "it is listed";
+  EXPECT_EQ(hosts[0].host, kCountedHost) << "it is listed";
   EXPECT_EQ(hosts[0].totals.outstanding, 0u);
   EXPECT_EQ(hosts[0].totals.of(IoKind::write).operations(), 0u);
 }
