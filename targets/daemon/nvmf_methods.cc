@@ -46,7 +46,6 @@ std::string name_of_access(nvme::AccessState state) {
   return "unknown";
 }
 
-
 // Of "10.0.0.1:4420" or "[::1]:4420".
 nvmf::ListenAddress address_in(const std::string& text) {
   const size_t colon = text.rfind(':');

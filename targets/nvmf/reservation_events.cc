@@ -73,7 +73,7 @@ CompletionStatus Controller::get_reservation_feature(Request& request) {
   const auto select = static_cast<nvme::FeatureSelect>(request.command.cdw10 >> 8 & 7);
   if (subsystem_->is_discovery()) return nvme::kInvalidField;
   const uint32_t nsid = request.command.nsid;
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   const Namespace* const space = find_namespace(*table, nsid);
   if (space == nullptr) return nvme::kInvalidNamespace;
   const bool is_mask = which == Feature::reservation_notification_mask;
@@ -106,7 +106,7 @@ void Controller::set_reservation_feature(Queue& queue, Request& request) {
   if (subsystem_->is_discovery()) return queue.finish(request, nvme::kInvalidField);
   const auto which = static_cast<Feature>(request.command.cdw10 & 0xff);
   const uint32_t value = request.command.cdw11, nsid = request.command.nsid;
-  const auto table = subsystem_->namespaces();
+  const auto table = namespaces();
   NamespaceTable wanted;
   for (const auto& space : *table) {
     if (space != nullptr && (nsid == kEveryNamespace || space->nsid == nsid)) {
