@@ -105,8 +105,10 @@ class NativeChannel : public ChannelCore {
     const Duration deadline = deadline_after(timeout);
     do {
       const Duration left = sleep_time_left(deadline);
-      if (left <= Duration::zero() || !(self().sleep(left, wanted) || sleep_parked(left))) break;
       begin_batch();
+      if (left <= Duration::zero() || !(self().sleep(left, wanted) || sleep_parked(left))) break;
+      // What the channel below a layer completed in its sleep is of this batch.
+      if (completed() == 0) begin_batch();
       collect();
     } while (completed() == 0);
   }
