@@ -4,6 +4,8 @@
 // A child Io comes from a pool allocated with the channel; when it is used up, further Ios wait in
 // the core. Derived may change the child Io before it is handed down:
 //   void map(Io& child) noexcept;      // by default: nothing
+// and may keep one that is done, with its status, result and time its own, until it calls end_child() from reap():
+//   bool keeps(Io& child) noexcept;    // by default: false
 // Completions come from the lower channel's poll(), which is this channel's reap(); its doorbell is
 // rung there too, so there is nothing to kick. Thread rules: as any channel; the lower channel is
 // this one's alone.
@@ -51,13 +53,12 @@ class StackedChannel : public NativeChannel<Derived> {
     return true;
   }
   void map(Io&) noexcept {}
+  bool keeps(Io&) noexcept { return false; }
   void reap() noexcept { below_->poll(); }
   bool sleep(Duration timeout, unsigned wanted) noexcept { return sleep_below(timeout, wanted); }
   int native_fd() noexcept { return below_->wait_fd(); }
   void native_arm() noexcept { below_->arm(); }
-  void native_cancel(Io& io) noexcept {
-    below_->cancel(reinterpret_cast<Child*>(io.channel_word)->io);
-  }
+  void native_cancel(Io& io) noexcept { below_->cancel(child_of(io)); }
 
  protected:
   static constexpr unsigned kChildren = 256;
@@ -71,6 +72,19 @@ class StackedChannel : public NativeChannel<Derived> {
       free_ = &child;
     }
   }
+  Channel& below() noexcept { return *below_; }
+  // Of a command that was started.
+  static Io& child_of(const Io& io) noexcept {
+    return reinterpret_cast<Child*>(io.channel_word)->io;
+  }
+  // Completes the command whose child it is, as the child was.
+  void end_child(Io& io) noexcept {
+    auto& child = reinterpret_cast<Child&>(io);
+    Io& upper = *child.upper;
+    child.next_free = free_;
+    free_ = &child;
+    this->complete(upper, io.status, io.result);
+  }
 
  private:
   struct Child {
@@ -80,12 +94,8 @@ class StackedChannel : public NativeChannel<Derived> {
   };
 
   static void child_done(Io& io) noexcept {
-    auto& child = reinterpret_cast<Child&>(io);
     auto& channel = *static_cast<StackedChannel*>(io.user);
-    Io& upper = *child.upper;
-    child.next_free = channel.free_;
-    channel.free_ = &child;
-    channel.complete(upper, io.status, io.result);
+    if (!static_cast<Derived&>(channel).keeps(io)) channel.end_child(io);
   }
   // The lower channel may complete during its wait; a device that never sleeps answers at once.
   bool sleep_below(Duration timeout, unsigned wanted) noexcept {

@@ -1,5 +1,7 @@
-// The conformance suite on the devices of the core itself: ram:, null:, part: over both, and a
-// device with every restriction, under several sets of limits and with very little bounce memory.
+// The conformance suite on the devices of the core itself: ram:, null:, part:, delay: and error:
+// over both, and a device with every restriction, under several sets of limits and with very little bounce memory.
+#include "bdev/delay/delay_device.h"
+#include "bdev/error/error_device.h"
 #include "bdev/null/null_device.h"
 #include "bdev/part/part_device.h"
 #include "bdev/ram/ram_device.h"
@@ -13,6 +15,8 @@ void register_all(Context& context) {
   register_ram_scheme(context);
   register_null_scheme(context);
   register_part_scheme(context);
+  register_delay_scheme(context);
+  register_error_scheme(context);
   register_limited_scheme(context);
 }
 
@@ -47,6 +51,22 @@ INSTANTIATE_TEST_SUITE_P(
                                  "part:(part:(ram:80M?block=4096)?offset=4M)?offset=4K&size=64M")),
                     layer(target("part_of_limited",
                                  "part:(limited:65M?align=512&transfer=64)?offset=1M"))),
+    conformance_name);
+
+INSTANTIATE_TEST_SUITE_P(
+    Trying, DeviceConformance,
+    testing::Values(layer(target("error", "error:(ram:64M)")),
+                    layer(target("error_of_limited", "error:(limited:64M?align=512&transfer=64)")),
+                    layer(storing_nothing(target("error_of_null", "error:(null:64M)"))),
+                    layer(target("delay",
+                                 "delay:(ram:64M)?read_us=20&write_us=30&write_p99_us=900")),
+                    layer(target("no_delay", "delay:(ram:64M?block=4096)")),
+                    layer(target("delay_of_limited",
+                                 "delay:(limited:64M?align=512&transfer=64)?"
+                                 "read_us=50&read_p99_us=0")),
+                    layer(storing_nothing(target("delay_of_error",
+                                                 "delay:(error:(null:64M))?"
+                                                 "read_us=10&write_us=10")))),
     conformance_name);
 
 // What the core does for devices that can do little: each restriction alone, then all.

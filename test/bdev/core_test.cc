@@ -6,6 +6,8 @@
 
 #include <thread>
 
+#include "bdev/delay/delay_device.h"
+#include "bdev/error/error_device.h"
 #include "bdev/latency.h"
 #include "bdev/part/part_device.h"
 #include "bdev/ram/ram_device.h"
@@ -29,6 +31,8 @@ struct Rig {
     register_limited_scheme(*context);
     register_part_scheme(*context);
     register_ram_scheme(*context);
+    register_delay_scheme(*context);
+    register_error_scheme(*context);
     auto opened = open_device(*context, uri);
     EXPECT_TRUE(opened) << opened.error().to_string();
     device = std::move(*opened);
@@ -178,8 +182,9 @@ TEST(Core, UsesRegisteredMemory) {
 // Goal: nothing is allocated per Io, on any path: direct, split, bounced, emulated, locked,
 // refused.
 TEST(Core, AllocatesNothingPerIo) {
-  for (const char* uri :
-       {"ram:4M", "part:(ram:4M)", "limited:4M?align=512&transfer=8&vectors=2&registered=1"}) {
+  for (const char* uri : {"ram:4M", "part:(ram:4M)", "delay:(ram:4M)?read_us=5&write_us=5",
+                          "error:(ram:4M)?read=7&write=7&flush=2",
+                          "limited:4M?align=512&transfer=8&vectors=2&registered=1"}) {
     Rig rig(uri);
     const TestMemory memory(64 * 512, 1);
     const TestMemory aligned(64 * 512);

@@ -1,4 +1,6 @@
 // The table of all backends, for programs that want every scheme. Linking this target links them all.
+#include "bdev/delay/delay_device.h"
+#include "bdev/error/error_device.h"
 #include "bdev/null/null_device.h"
 #include "bdev/nvme/nvme_device.h"
 #include "bdev/part/part_device.h"
@@ -16,6 +18,8 @@ void register_standard_schemes(Context& context) {
   register_null_scheme(context);
   register_pmem_scheme(context);
   register_part_scheme(context);
+  register_delay_scheme(context);
+  register_error_scheme(context);
   register_nvme_scheme(context);
 }
 

@@ -1,7 +1,9 @@
-// The conformance suite on files (direct and buffered, small and large blocks, shallow queue) and,
+// The conformance suite on files (direct and buffered, small and large blocks, shallow queue), on layers over them, and,
 // as root where loop devices are allowed, on block devices with small and large logical blocks.
 #include <optional>
 
+#include "bdev/delay/delay_device.h"
+#include "bdev/part/part_device.h"
 #include "bdev/uring/uring_device.h"
 #include "test/bdev/conformance.h"
 #include "test/bdev/uring/loop_device.h"
@@ -22,6 +24,28 @@ INSTANTIATE_TEST_SUITE_P(File, DeviceConformance,
                                          file_target("block4096", "&block=4096&reserve=1"),
                                          file_target("buffered", "&direct=0&discard=0"),
                                          file_target("depth2", "&depth=2")),
+                         conformance_name);
+
+// Layers over a channel that sleeps, which those over memory do not.
+ConformanceTarget layer_target(std::string name, std::string scheme, std::string keys) {
+  return {.name = std::move(name),
+          .register_schemes =
+              [](Context& context) {
+                register_uring_scheme(context);
+                register_part_scheme(context);
+                register_delay_scheme(context);
+              },
+          .make_uri =
+              [scheme = std::move(scheme), keys = std::move(keys)](const std::string& directory) {
+                return scheme + ":(file:" + directory + "/disk?size=64M)" + keys;
+              },
+          .layer = true};
+}
+
+INSTANTIATE_TEST_SUITE_P(Layer, DeviceConformance,
+                         testing::Values(layer_target("part", "part", ""),
+                                         layer_target("no_delay", "delay", ""),
+                                         layer_target("delay", "delay", "?read_us=40&write_us=20")),
                          conformance_name);
 
 // Lives until the next case asks for one, or the process ends.
