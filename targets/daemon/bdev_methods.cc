@@ -35,6 +35,13 @@ void no_metadata(Params& params) {
   params.only("dif_pi_format", 0);
 }
 
+Json describe_specifics(const Bdev& bdev) {
+  Json specifics = {{"uri", bdev.device->info().uri}};
+  if (!bdev.base.empty()) specifics["base_bdev_name"] = bdev.base;
+  if (!bdev.controller.empty()) specifics["controller_name"] = bdev.controller;
+  return specifics;
+}
+
 Json describe(const Bdev& bdev) {
   const DeviceInfo& info = bdev.device->info();
   const auto can = [&](Op op) { return info.supported.has(op); };
@@ -59,7 +66,7 @@ Json describe(const Bdev& bdev) {
             {"copy", can(Op::copy)}}},
           {"volatile_write_cache", info.volatile_write_cache},
           {"atomic_write_blocks", info.atomic_write_blocks},
-          {"driver_specific", {{"uri", info.uri}}}};
+          {"driver_specific", describe_specifics(bdev)}};
 }
 
 Json describe(const std::string& name, const nvmf::DeviceTotals& totals) {
@@ -137,7 +144,8 @@ void Daemon::add_bdev_methods() {
     dispatcher_.add(method, [=, this](Params& params) -> Result<Json> {
       const std::string name = params.text("name");
       BASALT_TRY(params.done());
-      BASALT_TRY(delete_bdev(name, product));
+      BASALT_TRY_ASSIGN([[maybe_unused]] const Bdev* bdev, find_bdev(name, product));
+      BASALT_TRY(delete_bdev(name));
       return Json(true);
     });
   };
@@ -180,18 +188,23 @@ void Daemon::add_bdev_methods() {
   });
 }
 
-Status Daemon::delete_bdev(const std::string& name, const std::string& product) {
+Result<const Bdev*> Daemon::find_bdev(const std::string& name, const std::string& product) const {
   BASALT_TRY_ASSIGN(const Bdev* bdev, bdevs_.find(name));
-  if (bdev->product != product) {
-    return {StatusCode::invalid_argument,
-            name + " is a " + bdev->product + ", made by " + bdev->method};
+  if (bdev->product == product) return bdev;
+  return error(StatusCode::invalid_argument,
+               name + " is a " + bdev->product + ", made by " + bdev->method);
+}
+
+Status Daemon::delete_bdev(const std::string& name) {
+  while (const Bdev* over = bdevs_.first_over(name)) {
+    BASALT_TRY(delete_bdev(std::string(over->name)));
   }
-  // Hosts are told that its namespaces go.
+  BASALT_TRY_ASSIGN(const Bdev* bdev, bdevs_.find(name));
   for (const auto& subsystem : target_->subsystems()) {
     const auto table = subsystem->namespaces();
     for (const auto& space : *table) {
       if (space == nullptr || space->device != bdev->device) continue;
-      BASALT_TRY(target_->remove_namespace(subsystem->nqn(), space->nsid));
+      BASALT_TRY(remove_namespace(subsystem->nqn(), space->nsid));
     }
   }
   target_->forget_totals(*bdev->device);
@@ -200,7 +213,11 @@ Status Daemon::delete_bdev(const std::string& name, const std::string& product) 
 
 Json Daemon::bdev_config() const {
   Json calls = Json::array();
+  for (const auto& [name, attachment] : attachments_) {
+    calls.push_back({{"method", "bdev_nvme_attach_controller"}, {"params", attachment.params}});
+  }
   for (const auto& bdev : bdevs_.all()) {
+    if (!bdev->controller.empty()) continue;
     calls.push_back({{"method", bdev->method}, {"params", bdev->params}});
   }
   return calls;

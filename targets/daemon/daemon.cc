@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/try.h"
+#include "targets/daemon/service_log.h"
 
 namespace basalt {
 
@@ -33,14 +34,22 @@ class KeptReservations final : public nvmf::ReservationStore {
 }  // namespace
 
 Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
+  std::unique_ptr<LogSink> own_log;
+  if (options.log == nullptr) {
+    BASALT_TRY_ASSIGN(own_log, ServiceLog::create({}));
+  }
+  auto log =
+      std::make_unique<LogFilter>(own_log != nullptr ? *own_log : *options.log, options.log_level);
   ContextOptions context_options;
-  context_options.log = options.log;
+  context_options.log = log.get();
   BASALT_TRY_ASSIGN(auto context, Context::create(context_options));
   register_standard_schemes(*context);
-  std::unique_ptr<Daemon> daemon(new Daemon(std::move(context)));
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(std::move(own_log), std::move(log), std::move(context)));
   nvmf::TargetOptions target_options;
   if (!options.state_directory.empty()) {
-    BASALT_TRY_ASSIGN(daemon->state_, StateStore::open(options.state_directory, options.log));
+    BASALT_TRY_ASSIGN(daemon->state_,
+                      StateStore::open(options.state_directory, daemon->log_.get()));
     daemon->kept_reservations_ = std::make_unique<KeptReservations>(*daemon->state_);
     target_options.reservations = daemon->kept_reservations_.get();
   }
@@ -55,21 +64,32 @@ Result<std::unique_ptr<Daemon>> Daemon::create(const DaemonOptions& options) {
   }
   daemon->target_ = std::make_unique<nvmf::Target>(*daemon->context_, all, target_options);
   daemon->add_framework_methods();
+  daemon->add_log_methods();
   daemon->add_keyring_methods();
   daemon->add_bdev_methods();
+  daemon->add_layer_methods();
+  daemon->add_nvme_methods();
   daemon->add_nvmf_methods();
   daemon->add_nvmf_visibility_methods();
   daemon->add_metrics_methods();
   return daemon;
 }
 
-Daemon::Daemon(std::unique_ptr<Context> context)
-    : context_(std::move(context)), bdevs_(*context_) {}
+Daemon::Daemon(std::unique_ptr<LogSink> own_log, std::unique_ptr<LogFilter> log,
+               std::unique_ptr<Context> context)
+    : own_log_(std::move(own_log)),
+      log_(std::move(log)),
+      context_(std::move(context)),
+      bdevs_(*context_, notifications_) {}
 
 Daemon::~Daemon() {
   server_.reset();
   metrics_server_.reset();
   target_.reset();
+  // Layers before what they stand on.
+  while (!bdevs_.all().empty()) {
+    [[maybe_unused]] const Status removed = bdevs_.remove(bdevs_.all().back()->name);
+  }
 }
 
 Status Daemon::configure(const Json& config) {

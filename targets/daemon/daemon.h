@@ -18,7 +18,10 @@
 
 #include "reactor/reactor.h"
 #include "targets/daemon/bdev_table.h"
+#include "targets/daemon/log_filter.h"
 #include "targets/daemon/metrics.h"
+#include "targets/daemon/notifications.h"
+#include "targets/daemon/nvme_attachment.h"
 #include "targets/daemon/state_store.h"
 #include "targets/nvmf/target.h"
 #include "targets/rpc/dispatcher.h"
@@ -28,7 +31,8 @@ namespace basalt {
 
 struct DaemonOptions {
   std::vector<int> cores;  // a reactor on each; none: one, anywhere
-  LogSink* log = nullptr;  // null: the Context's own
+  LogSink* log = nullptr;  // null: lines of text on stderr
+  LogFilter::Level log_level = LogLevel::info;
   // Where configuration and reservations are kept (StateStore::open()); empty: nowhere.
   std::string state_directory{};
 };
@@ -57,9 +61,13 @@ class Daemon {
   MetricsSnapshot metrics() const { return take_snapshot(bdevs_, *target_, reactors_); }
 
  private:
-  explicit Daemon(std::unique_ptr<Context> context);
+  Daemon(std::unique_ptr<LogSink> own_log, std::unique_ptr<LogFilter> log,
+         std::unique_ptr<Context> context);
+  void add_log_methods();
   void add_framework_methods();
   void add_bdev_methods();
+  void add_layer_methods();
+  void add_nvme_methods();
   void add_nvmf_methods();
   void add_nvmf_visibility_methods();
   void add_keyring_methods();
@@ -74,16 +82,28 @@ class Daemon {
   rpc::Json keyring_config() const;
   rpc::Json bdev_config() const;
   rpc::Json nvmf_config() const;
-  Status delete_bdev(const std::string& name, const std::string& product);
+  // The bdev `name`. Errors: not_found; invalid_argument (it is of another kind).
+  Result<const Bdev*> find_bdev(const std::string& name, const std::string& product) const;
+  // Those that stand on it go first, as with SPDK, and namespaces go before their bdev: hosts are told.
+  Status delete_bdev(const std::string& name);
+  Status remove_namespace(const std::string& nqn, uint32_t nsid);
+  // The file of a key of the keyring. Errors: not_found; those of the file.
+  Result<std::string> key_path(const std::string& key) const;
+  Result<rpc::Json> attach_controller(NvmeAttachment attachment);
+  Status detach_controller(const std::string& name);
   // The name of the bdev whose device it is; empty: none.
   std::string name_of(const Device& device) const;
 
+  const std::unique_ptr<LogSink> own_log_;  // null: the log is another's
+  const std::unique_ptr<LogFilter> log_;
   std::unique_ptr<Context> context_;
   std::unique_ptr<StateStore> state_;  // null: nothing is kept
   std::unique_ptr<nvmf::ReservationStore> kept_reservations_;
   std::string kept_config_;   // as it is in state_
   bool configuring_ = false;  // calls within a call: the outer one is kept
   std::vector<std::unique_ptr<Reactor>> reactors_;
+  Notifications notifications_;
+  std::map<std::string, NvmeAttachment> attachments_;  // by name
   BdevTable bdevs_;
   std::unique_ptr<nvmf::Target> target_;
   rpc::Json transport_;                      // the parameters it was made with; null: it was not

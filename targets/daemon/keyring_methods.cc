@@ -35,6 +35,15 @@ void Daemon::add_keyring_methods() {
   });
 }
 
+Result<std::string> Daemon::key_path(const std::string& key) const {
+  const auto found = keys_.find(key);
+  if (found == keys_.end()) {
+    return error(StatusCode::not_found, "no key " + key + "; keyring_file_add_key adds one");
+  }
+  BASALT_TRY_ASSIGN([[maybe_unused]] const std::string text, read_key_file(found->second));
+  return found->second;
+}
+
 template <class Key>
 Result<Key> Daemon::read_key(const std::string& name) const {
   const auto found = keys_.find(name);

@@ -143,6 +143,7 @@ void Daemon::add_nvmf_methods() {
     no_target_name(params);
     BASALT_TRY(params.done());
     BASALT_TRY(target_->create_subsystem(options));
+    notifications_.add("nvmf_subsystem_create", options.nqn);
     return Json(true);
   });
   dispatcher_.add("nvmf_delete_subsystem", [this](Params& params) -> Result<Json> {
@@ -150,6 +151,7 @@ void Daemon::add_nvmf_methods() {
     no_target_name(params);
     BASALT_TRY(params.done());
     BASALT_TRY(target_->delete_subsystem(nqn));
+    notifications_.add("nvmf_subsystem_delete", nqn);
     std::erase_if(host_keys_, [&](const auto& known) { return known.first.first == nqn; });
     return Json(true);
   });
@@ -221,6 +223,7 @@ void Daemon::add_nvmf_methods() {
       BASALT_TRY_ASSIGN(options.ids.uuid, parse_uuid(uuid));
     }
     BASALT_TRY_ASSIGN(const uint32_t nsid, target_->add_namespace(nqn, bdev->device, options));
+    notifications_.add("nvmf_subsystem_add_ns", nqn + "/" + std::to_string(nsid));
     return Json(nsid);
   });
   dispatcher_.add("nvmf_subsystem_remove_ns", [this](Params& params) -> Result<Json> {
@@ -228,7 +231,7 @@ void Daemon::add_nvmf_methods() {
     const auto nsid = static_cast<uint32_t>(params.number("nsid", 1, 0xffff'fffe));
     no_target_name(params);
     BASALT_TRY(params.done());
-    BASALT_TRY(target_->remove_namespace(nqn, nsid));
+    BASALT_TRY(remove_namespace(nqn, nsid));
     return Json(true);
   });
 
@@ -385,6 +388,12 @@ void Daemon::add_nvmf_methods() {
     }
     return Json{{"tick_rate", 1'000'000'000}, {"poll_groups", groups}};
   });
+}
+
+Status Daemon::remove_namespace(const std::string& nqn, uint32_t nsid) {
+  BASALT_TRY(target_->remove_namespace(nqn, nsid));
+  notifications_.add("nvmf_subsystem_remove_ns", nqn + "/" + std::to_string(nsid));
+  return {};
 }
 
 Json Daemon::nvmf_config() const {

@@ -261,6 +261,23 @@ Result<NvmeController> open_nvme_controller(Context& context, std::string_view t
   return NvmeController{std::move(*controller), place.nsid};
 }
 
+Result<SharedControllers::Lease> lease_nvme_controller(Context& context, const Uri& uri) {
+  constexpr uint32_t kNoNamespace = 0;
+  Uri of_namespace = uri;
+  of_namespace.argument += "/1";
+  BASALT_TRY_ASSIGN(const Place place, parse_place(of_namespace, Named::device));
+  const std::string text = uri.to_string();
+  if (place.multipath) {
+    return error(StatusCode::unsupported, text + ": with multipath there are several controllers");
+  }
+  const auto controllers =
+      std::static_pointer_cast<SharedControllers>(context.schemes().state(kScheme));
+  auto lease = controllers->lease(place.controller, kNoNamespace, OpenMode::read_only,
+                                  place.settings, [&] { return bring_up(context, place); });
+  if (!lease) return error(lease.error().with_context(text));
+  return lease;
+}
+
 Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,
                                                              std::string_view text) {
   constexpr std::string_view kWhole = "nvme:tcp:";

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "bdev/nvme/shared_controllers.h"
+#include "bdev/uri.h"
 #include "nvme/controller.h"
 #include "nvme/tcp/discovery.h"
 
@@ -22,6 +24,11 @@ struct NvmeController {
 // `text` is a device's URI, with or without the namespace ("nvme:pci:0000:01:00.0"); "nvme:" may be left out. Errors:
 // invalid_argument, and those of reaching the controller and of bringing it up.
 Result<NvmeController> open_nvme_controller(Context& context, std::string_view text);
+
+// The controller that the Context's devices of `uri` share, which stays up for as long as the lease does, whether a namespace
+// is open or not. The URI is a device's without the namespace; nothing behind its last slash is taken for one. Errors: as
+// open_nvme_controller()'s; unsupported (multipath=: those are several).
+Result<SharedControllers::Lease> lease_nvme_controller(Context& context, const Uri& uri);
 
 // What the discovery controller at `text` ("10.0.0.1", "nvme:tcp:10.0.0.1:8009?data_digest") knows of.
 Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,

@@ -41,6 +41,7 @@ class SharedControllers {
   };
 
   // `function` names the way to the controller, as "pci:0000:01:00.0".
+  // nsid 0 is no namespace: any number may hold the controller so, for reading.
   // `settings` is what its URI says of the controller, the same for all devices of one.
   // Errors: those of bring_up; busy (the namespace is open); invalid_argument (the controller is open with
   // other settings).
