@@ -7,6 +7,7 @@
 
 #include "base/try.h"
 #include "targets/daemon/daemon.h"
+#include "targets/daemon/log_options.h"
 #include "targets/daemon/service.h"
 
 namespace basalt {
@@ -20,12 +21,15 @@ struct Arguments {
   std::string metrics;
   std::vector<int> cores;
   std::string user;
+  LogArguments log;
 };
 
 Status serve(const Arguments& arguments) {
   const TerminationSignals signals;
+  BASALT_TRY_ASSIGN(const auto log, ServiceLog::create(arguments.log.log));
   BASALT_TRY_ASSIGN(const auto daemon, Daemon::create({.cores = arguments.cores,
-                                                       .log = nullptr,
+                                                       .log = log.get(),
+                                                       .log_level = arguments.log.level,
                                                        .state_directory = arguments.state}));
   bool restored = false;
   if (!arguments.replace_config) {
@@ -99,6 +103,7 @@ int main(int argc, char** argv) {
   app.add_option(
       "--user", arguments.user,
       "who to be once everything given here is open; what is opened later he must be allowed to");
+  basalt::add_log_options(app, arguments.log);
   CLI11_PARSE(app, argc, argv);
   const basalt::Status status = basalt::serve(arguments);
   if (status.ok()) return 0;

@@ -12,6 +12,7 @@
 #include "base/try.h"
 #include "reactor/reactor.h"
 #include "targets/daemon/key_file.h"
+#include "targets/daemon/log_options.h"
 #include "targets/daemon/service.h"
 #include "targets/nvmf/target.h"
 
@@ -26,6 +27,7 @@ struct Arguments {
   std::string secret_file, controller_secret_file, tls_key_file;
   std::vector<int> cores;
   std::string user;
+  LogArguments log;
   std::vector<std::string> devices;
 };
 
@@ -71,7 +73,11 @@ Result<nvmf::HostKeys> read_keys(const Arguments& arguments) {
 
 Status serve(const Arguments& arguments) {
   const TerminationSignals signals;
-  BASALT_TRY_ASSIGN(const auto context, Context::create());
+  BASALT_TRY_ASSIGN(const auto service_log, ServiceLog::create(arguments.log.log));
+  LogFilter log(*service_log, arguments.log.level);
+  ContextOptions options;
+  options.log = &log;
+  BASALT_TRY_ASSIGN(const auto context, Context::create(options));
   register_standard_schemes(*context);
   std::vector<std::unique_ptr<Reactor>> reactors;
   std::vector<Reactor*> all;
@@ -150,6 +156,7 @@ int main(int argc, char** argv) {
   app.add_option(
       "--user", arguments.user,
       "who to be once everything given here is open; what is opened later he must be allowed to");
+  basalt::add_log_options(app, arguments.log);
   CLI11_PARSE(app, argc, argv);
   const basalt::Status status = basalt::serve(arguments);
   if (status.ok()) return 0;
