@@ -20,14 +20,15 @@ inline constexpr int kRefused = 125;   // run: the program was not started
 
 using Action = std::function<Result<int>()>;
 
-void add_store_commands(CLI::App& app, Action& action);     // mkfs, info, df, check, dump
-void add_scrub_command(CLI::App& app, Action& action);      // scrub
-void add_file_commands(CLI::App& app, Action& action);      // ls, mv, rm, mkdir
-void add_transfer_commands(CLI::App& app, Action& action);  // cat, put, get
-void add_bench_command(CLI::App& app, Action& action);      // bench
-void add_nvme_commands(CLI::App& app, Action& action);      // nvme list, bind, identify, …
-void add_run_command(CLI::App& app, Action& action);        // run
-void add_rpc_command(CLI::App& app, Action& action);        // rpc
-void add_top_command(CLI::App& app, Action& action);        // top
+void add_store_commands(CLI::App& app, Action& action);       // mkfs, info, df, check, dump
+void add_scrub_command(CLI::App& app, Action& action);        // scrub
+void add_file_commands(CLI::App& app, Action& action);        // ls, mv, rm, mkdir
+void add_transfer_commands(CLI::App& app, Action& action);    // cat, put, get
+void add_bench_command(CLI::App& app, Action& action);        // bench
+void add_nvme_commands(CLI::App& app, Action& action);        // nvme list, bind, identify, …
+void add_run_command(CLI::App& app, Action& action);          // run
+void add_rpc_command(CLI::App& app, Action& action);          // rpc
+void add_completion_commands(CLI::App& app, Action& action);  // completion, complete
+void add_top_command(CLI::App& app, Action& action);          // top
 
 }  // namespace basalt::tool

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   add_run_command(app, action);
   add_rpc_command(app, action);
   add_top_command(app, action);
+  add_completion_commands(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -33,6 +33,13 @@ std::shared_ptr<void> SchemeTable::state(std::string_view scheme) const {
   return entry != nullptr ? entry->state : nullptr;
 }
 
+std::vector<std::string> SchemeTable::names() const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> all;
+  for (const Entry& entry : entries_) all.push_back(entry.scheme);
+  return all;
+}
+
 std::string SchemeTable::known() const {
   MutexLock lock(mutex_);
   std::string out;

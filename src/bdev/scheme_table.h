@@ -32,6 +32,7 @@ class SchemeTable {
   OpenScheme find(std::string_view scheme) const;
   // What add() was given; null when nobody registered the scheme.
   std::shared_ptr<void> state(std::string_view scheme) const;
+  std::vector<std::string> names() const;
   // "file: (file:/path?size=64G), ram: (ram:4G)", for messages.
   std::string known() const;
 

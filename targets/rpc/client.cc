@@ -29,7 +29,8 @@ Status connect_error(const std::string& path) {
 
 }  // namespace
 
-Result<Json> call(const std::string& socket_path, const std::string& method, const Json& params) {
+Result<Json> call(const std::string& socket_path, const std::string& method, const Json& params,
+                  Duration patience) {
   sockaddr_un address{};
   if (socket_path.size() >= sizeof address.sun_path) {
     return error(StatusCode::invalid_argument, socket_path + ": too long for a socket's path");
@@ -37,6 +38,12 @@ Result<Json> call(const std::string& socket_path, const std::string& method, con
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, socket_path.c_str(), socket_path.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (patience > Duration::zero()) {
+    const timeval time{patience / std::chrono::seconds(1),
+                       patience % std::chrono::seconds(1) / std::chrono::microseconds(1)};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
+  }
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return error(connect_error(socket_path));
   }
@@ -60,6 +67,9 @@ Result<Json> call(const std::string& socket_path, const std::string& method, con
     }
     const ssize_t got = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
     if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) {
+      return error(StatusCode::timed_out, socket_path + ": the daemon does not answer");
+    }
     if (got <= 0) {
       return error(StatusCode::io_error, socket_path + ": the daemon ended the connection");
     }
