@@ -98,12 +98,8 @@ Status bind_error(const nvmf::ListenAddress& address) {
 }  // namespace
 
 Result<nvmf::ListenAddress> parse_metrics_address(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  nvmf::ListenAddress address{"127.0.0.1", text};
-  if (colon != std::string::npos) address = {text.substr(0, colon), text.substr(colon + 1)};
-  if (address.host.starts_with('[') && address.host.ends_with(']')) {
-    address.host = address.host.substr(1, address.host.size() - 2);
-  }
+  const auto given = nvmf::ListenAddress::parse(text);
+  const nvmf::ListenAddress address = given ? *given : nvmf::ListenAddress{"127.0.0.1", text};
   in6_addr ignored{};
   const bool is_host =
       ::inet_pton(address.is_ipv6() ? AF_INET6 : AF_INET, address.host.c_str(), &ignored) == 1;

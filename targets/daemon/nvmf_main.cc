@@ -31,18 +31,6 @@ struct Arguments {
   std::vector<std::string> devices;
 };
 
-Result<nvmf::ListenAddress> parse_address(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  nvmf::ListenAddress address{text.substr(0, colon),
-                              colon == std::string::npos ? "" : text.substr(colon + 1)};
-  if (address.host.starts_with('[') && address.host.ends_with(']')) {
-    address.host = address.host.substr(1, address.host.size() - 2);
-  }
-  if (!address.host.empty() && !address.port.empty()) return address;
-  return error(StatusCode::invalid_argument,
-               "--listen " + text + ": expected ADDRESS:PORT, as 10.0.0.1:4420 or [::1]:4420");
-}
-
 // What the hosts have to know; nothing: they are let in by their names.
 Result<nvmf::HostKeys> read_keys(const Arguments& arguments) {
   nvmf::HostKeys keys;
@@ -105,9 +93,10 @@ Status serve(const Arguments& arguments) {
                 static_cast<unsigned long long>(info.block_count.value), info.block_size);
   }
   for (const std::string& text : arguments.listen) {
-    BASALT_TRY_ASSIGN(const nvmf::ListenAddress wanted, parse_address(text));
+    auto wanted = nvmf::ListenAddress::parse(text);
+    if (!wanted) return wanted.error().with_context("--listen");
     BASALT_TRY_ASSIGN(const nvmf::ListenAddress address,
-                      target.add_listener(arguments.nqn, wanted, security));
+                      target.add_listener(arguments.nqn, *wanted, security));
     std::printf("listening on %s as %s%s\n", address.to_string().c_str(), arguments.nqn.c_str(),
                 keys.tls ? ", through TLS" : "");
   }

@@ -46,12 +46,10 @@ std::string name_of_access(nvme::AccessState state) {
   return "unknown";
 }
 
-// Of "10.0.0.1:4420" or "[::1]:4420".
-nvmf::ListenAddress address_in(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  nvmf::ListenAddress address{text.substr(0, colon), text.substr(colon + 1)};
-  if (address.host.starts_with('[')) address.host = address.host.substr(1, address.host.size() - 2);
-  return address;
+// An address, or what a program has called a connection of its own.
+Json describe_text(const std::string& text) {
+  const auto address = nvmf::ListenAddress::parse(text);
+  return address ? describe(*address) : Json(text);
 }
 
 Json describe_ids(const nvmf::NamespaceIds& ids) {
@@ -366,8 +364,8 @@ void Daemon::add_nvmf_methods() {
                       {"qid", queue->queue_id},
                       {"state", queue->admitted.load() ? "enabled" : "authenticating"},
                       {"hostnqn", queue->host},
-                      {"listen_address", describe(address_in(queue->listener))},
-                      {"peer_address", describe(address_in(queue->peer))},
+                      {"listen_address", describe_text(queue->listener)},
+                      {"peer_address", describe_text(queue->peer)},
                       {"poll_group", queue->reactor}});
     }
     return list;

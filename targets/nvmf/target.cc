@@ -112,10 +112,8 @@ Status Target::delete_subsystem(const std::string& nqn) {
     return {StatusCode::invalid_argument, "the discovery subsystem stays"};
   }
   for (const std::string& address : subsystem->listeners()) {
-    const size_t colon = address.rfind(':');
-    std::string host = address.substr(0, colon);
-    if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
-    BASALT_TRY(remove_listener(nqn, {host, address.substr(colon + 1)}));
+    BASALT_TRY_ASSIGN(const auto listening, ListenAddress::parse(address));
+    BASALT_TRY(remove_listener(nqn, listening));
   }
   const auto table = subsystem->namespaces();
   for (const auto& space : *table) {

@@ -57,6 +57,18 @@ std::string ListenAddress::to_string() const {
   return (is_ipv6() ? "[" + host + "]" : host) + ":" + port;
 }
 
+Result<ListenAddress> ListenAddress::parse(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  std::string_view host = text.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (colon != std::string_view::npos && !host.empty() && colon + 1 < text.size()) {
+    return ListenAddress{std::string(host), std::string(text.substr(colon + 1))};
+  }
+  return error(
+      StatusCode::invalid_argument,
+      "\"" + std::string(text) + "\": expected ADDRESS:PORT, as 10.0.0.1:4420 or [::1]:4420");
+}
+
 ListenAddress local_address(int fd) {
   sockaddr_storage address{};
   socklen_t bytes = sizeof address;

@@ -19,6 +19,8 @@ struct ListenAddress {
 
   // "10.0.0.1:4420", "[fe80::1]:4420".
   std::string to_string() const;
+  // The other way round; whether there is such an address shows when it is used. Errors: invalid_argument.
+  static Result<ListenAddress> parse(std::string_view text);
   // All of the machine's addresses, "0.0.0.0" or "::".
   bool is_any() const { return host == "0.0.0.0" || host == "::"; }
   bool is_ipv6() const { return host.find(':') != std::string::npos; }
