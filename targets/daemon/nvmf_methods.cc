@@ -49,7 +49,7 @@ std::string name_of_access(nvme::AccessState state) {
 // An address, or what a program has called a connection of its own.
 Json describe_text(const std::string& text) {
   const auto address = nvmf::ListenAddress::parse(text);
-  return address ? describe(*address) : Json(text);
+  return address ? describe_address(*address) : Json(text);
 }
 
 Json describe_ids(const nvmf::NamespaceIds& ids) {
@@ -166,7 +166,7 @@ void Daemon::add_nvmf_methods() {
     for (const auto& subsystem : wanted) {
       Json addresses = Json::array(), hosts = Json::array(), spaces = Json::array();
       for (const auto& listening : target_->listeners_of(*subsystem)) {
-        addresses.push_back(describe(listening.address));
+        addresses.push_back(describe_address(listening.address));
       }
       for (const std::string& host : subsystem->hosts()) hosts.push_back({{"nqn", host}});
       Json json = {{"nqn", subsystem->nqn()},
@@ -285,7 +285,7 @@ void Daemon::add_nvmf_methods() {
         for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
           const std::string access = name_of_access(subsystem->access(address.to_string()));
           list.push_back(
-              {{"address", describe(address)},
+              {{"address", describe_address(address)},
                {"secure_channel", security == nvmf::Security::tls},
                {"ana_states", Json::array({{{"ana_group", nvmf::Controller::kAccessGroup},
                                             {"ana_state", access}}})}});
@@ -431,7 +431,7 @@ Json Daemon::nvmf_config() const {
       }
     }
     for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
-      Json params = {{"nqn", nqn}, {"listen_address", describe(address)}};
+      Json params = {{"nqn", nqn}, {"listen_address", describe_address(address)}};
       const nvme::AccessState access = subsystem->access(address.to_string());
       if (access != nvme::AccessState::optimized) params["ana_state"] = name_of_access(access);
       if (security == nvmf::Security::tls) params["secure_channel"] = true;
@@ -439,7 +439,7 @@ Json Daemon::nvmf_config() const {
     }
   }
   for (const nvmf::Referral& referral : target_->referrals()) {
-    add("nvmf_discovery_add_referral", describe(referral));
+    add("nvmf_discovery_add_referral", describe_referral(referral));
   }
   return calls;
 }

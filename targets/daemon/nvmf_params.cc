@@ -36,15 +36,15 @@ Result<nvmf::ListenAddress> take_address(Params address) {
   return result;
 }
 
-Json describe(const nvmf::ListenAddress& address) {
+Json describe_address(const nvmf::ListenAddress& address) {
   return {{"trtype", "TCP"},
           {"adrfam", address.is_ipv6() ? "IPv6" : "IPv4"},
           {"traddr", address.host},
           {"trsvcid", address.port}};
 }
 
-Json describe(const nvmf::Referral& referral) {
-  return {{"address", describe(referral.address)},
+Json describe_referral(const nvmf::Referral& referral) {
+  return {{"address", describe_address(referral.address)},
           {"secure_channel", referral.security == nvmf::Security::tls},
           {"subnqn", referral.nqn}};
 }

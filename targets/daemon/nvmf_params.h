@@ -15,8 +15,8 @@ void no_target_name(rpc::Params& params);
 bool is_tcp(const std::string& transport_type);
 // The members of a "listen_address". Errors: invalid_argument, unsupported.
 Result<nvmf::ListenAddress> take_address(rpc::Params address);
-rpc::Json describe(const nvmf::ListenAddress& address);
+rpc::Json describe_address(const nvmf::ListenAddress& address);
 // As the parameters that add it.
-rpc::Json describe(const nvmf::Referral& referral);
+rpc::Json describe_referral(const nvmf::Referral& referral);
 
 }  // namespace basalt

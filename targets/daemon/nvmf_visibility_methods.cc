@@ -53,7 +53,8 @@ void Daemon::add_nvmf_visibility_methods() {
     no_target_name(params);
     BASALT_TRY(params.done());
     Json list = Json::array();
-    for (const nvmf::Referral& referral : target_->referrals()) list.push_back(describe(referral));
+    for (const nvmf::Referral& referral : target_->referrals())
+      list.push_back(describe_referral(referral));
     return list;
   });
 }

@@ -7,7 +7,7 @@ namespace {
 
 using rpc::Json;
 
-constexpr const char* kDisk = "nqn.2014-08.org.example:disk";
+constexpr const char* kLayeredDisk = "nqn.2014-08.org.example:disk";
 
 class DaemonLayersTest : public DaemonFixture {
  protected:
@@ -18,14 +18,14 @@ class DaemonLayersTest : public DaemonFixture {
     return {{"name", name},           {"base_bdev_name", base},  {"avg_read_latency", 10},
             {"p99_read_latency", 20}, {"avg_write_latency", 30}, {"p99_write_latency", 40}};
   }
-  // Makes it namespace 1 of kDisk; answers the port.
+  // Makes it namespace 1 of kLayeredDisk; answers the port.
   std::string export_bdev(const std::string& name) {
     call("nvmf_create_transport", {{"trtype", "TCP"}});
-    call("nvmf_create_subsystem", {{"nqn", kDisk}, {"allow_any_host", true}});
-    call("nvmf_subsystem_add_ns", {{"nqn", kDisk}, {"namespace", {{"bdev_name", name}}}});
+    call("nvmf_create_subsystem", {{"nqn", kLayeredDisk}, {"allow_any_host", true}});
+    call("nvmf_subsystem_add_ns", {{"nqn", kLayeredDisk}, {"namespace", {{"bdev_name", name}}}});
     call("nvmf_subsystem_add_listener",
-         {{"nqn", kDisk}, {"listen_address", {{"traddr", "127.0.0.1"}, {"trsvcid", "0"}}}});
-    return call("nvmf_subsystem_get_listeners", {{"nqn", kDisk}})[0]["address"]["trsvcid"];
+         {{"nqn", kLayeredDisk}, {"listen_address", {{"traddr", "127.0.0.1"}, {"trsvcid", "0"}}}});
+    return call("nvmf_subsystem_get_listeners", {{"nqn", kLayeredDisk}})[0]["address"]["trsvcid"];
   }
 };
 
@@ -43,7 +43,7 @@ TEST_F(DaemonLayersTest, ErrorsAreInjected) {
   EXPECT_EQ(bdevs(), "Malloc0 EE_Malloc0");
   const std::string port = export_bdev("EE_Malloc0");
   RawHost host({"127.0.0.1", port}), io({"127.0.0.1", port});
-  io.become_io(kDisk, host.become_admin(kDisk));
+  io.become_io(kLayeredDisk, host.become_admin(kLayeredDisk));
   const std::vector<std::byte> data(512);
   EXPECT_TRUE(io.run(write_command(), data).status().ok());
   call("bdev_error_inject_error",
@@ -62,7 +62,7 @@ TEST_F(DaemonLayersTest, LatenciesAreChanged) {
   EXPECT_EQ(call("bdev_delay_create", delay("Slow", "Malloc0")), "Slow");
   const std::string port = export_bdev("Slow");
   RawHost host({"127.0.0.1", port}), io({"127.0.0.1", port});
-  io.become_io(kDisk, host.become_admin(kDisk));
+  io.become_io(kLayeredDisk, host.become_admin(kLayeredDisk));
   const auto write_takes = [&] {
     const auto begin = std::chrono::steady_clock::now();
     EXPECT_TRUE(io.run(write_command(), std::vector<std::byte>(512)).status().ok());
@@ -90,11 +90,11 @@ TEST_F(DaemonLayersTest, TheBaseIsInUse) {
             "Malloc0");
   EXPECT_NE(refusal("bdev_error_create", {{"base_name", "Malloc0"}}).find("delay:("),
             std::string::npos);
-  call("nvmf_create_subsystem", {{"nqn", kDisk}});
-  const Json wrong = {{"nqn", kDisk}, {"namespace", {{"bdev_name", "Malloc0"}}}};
+  call("nvmf_create_subsystem", {{"nqn", kLayeredDisk}});
+  const Json wrong = {{"nqn", kLayeredDisk}, {"namespace", {{"bdev_name", "Malloc0"}}}};
   EXPECT_NE(refusal("nvmf_subsystem_add_ns", wrong).find("holds it as exclusive writer"),
             std::string::npos);
-  call("nvmf_subsystem_add_ns", {{"nqn", kDisk}, {"namespace", {{"bdev_name", "Slow"}}}});
+  call("nvmf_subsystem_add_ns", {{"nqn", kLayeredDisk}, {"namespace", {{"bdev_name", "Slow"}}}});
   EXPECT_NE(refusal("bdev_error_create", {{"base_name", "Slow"}}).find("NVMe-oF subsystem"),
             std::string::npos)
       << "an export keeps layers away too";
@@ -106,17 +106,17 @@ TEST_F(DaemonLayersTest, LayersGoBeforeTheirBase) {
   make_disk();
   call("bdev_error_create", {{"base_name", "Malloc0"}});
   call("bdev_delay_create", delay("Slow", "EE_Malloc0"));
-  call("nvmf_create_subsystem", {{"nqn", kDisk}});
-  call("nvmf_subsystem_add_ns", {{"nqn", kDisk}, {"namespace", {{"bdev_name", "Slow"}}}});
+  call("nvmf_create_subsystem", {{"nqn", kLayeredDisk}});
+  call("nvmf_subsystem_add_ns", {{"nqn", kLayeredDisk}, {"namespace", {{"bdev_name", "Slow"}}}});
   call("bdev_malloc_delete", {{"name", "Malloc0"}});
   EXPECT_EQ(bdevs(), "");
-  call("nvmf_delete_subsystem", {{"nqn", kDisk}});
+  call("nvmf_delete_subsystem", {{"nqn", kLayeredDisk}});
   std::string events;
   for (const Json& event : call("notify_get_notifications")) {
     EXPECT_EQ(event["id"], static_cast<uint64_t>(std::count(events.begin(), events.end(), '\n')));
     events += event["type"].get<std::string>() + " " + event["ctx"].get<std::string>() + "\n";
   }
-  const std::string nqn(kDisk);
+  const std::string nqn(kLayeredDisk);
   EXPECT_EQ(events,
             "bdev_register Malloc0\nbdev_register EE_Malloc0\nbdev_register Slow\n"
             "nvmf_subsystem_create " +
@@ -157,9 +157,9 @@ TEST_F(DaemonLayersTest, AreSaved) {
   call("bdev_delay_create", delay("Slow", "Malloc0"));
   call("bdev_error_create",
        {{"base_name", "Slow"}, {"uuid", "ceccf520-691e-4b46-9546-34af789907c5"}});
-  call("nvmf_create_subsystem", {{"nqn", kDisk}});
-  call("nvmf_subsystem_add_ns", {{"nqn", kDisk}, {"namespace", {{"bdev_name", "EE_Slow"}}}});
-  const Json before = call("nvmf_get_subsystems", {{"nqn", kDisk}});
+  call("nvmf_create_subsystem", {{"nqn", kLayeredDisk}});
+  call("nvmf_subsystem_add_ns", {{"nqn", kLayeredDisk}, {"namespace", {{"bdev_name", "EE_Slow"}}}});
+  const Json before = call("nvmf_get_subsystems", {{"nqn", kLayeredDisk}});
   call("bdev_delay_update_latency",
        {{"delay_bdev_name", "Slow"}, {"latency_type", "avg_read"}, {"latency_us", 77}});
   const Json config = call("save_config");
@@ -168,7 +168,7 @@ TEST_F(DaemonLayersTest, AreSaved) {
   const Status made = daemon_->configure(config);
   ASSERT_TRUE(made.ok()) << made.to_string();
   EXPECT_EQ(call("save_config"), config);
-  EXPECT_EQ(call("nvmf_get_subsystems", {{"nqn", kDisk}}), before);
+  EXPECT_EQ(call("nvmf_get_subsystems", {{"nqn", kLayeredDisk}}), before);
 }
 
 TEST_F(DaemonLayersTest, RefusesInSentences) {
