@@ -32,6 +32,7 @@ sigset_t termination() {
 }  // namespace
 
 TerminationSignals::TerminationSignals() {
+  ::signal(SIGPIPE, SIG_IGN);
   const sigset_t set = termination();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }

@@ -8,7 +8,8 @@
 
 namespace basalt {
 
-// SIGINT and SIGTERM, kept from ending the process. Made before any thread is started.
+// SIGINT and SIGTERM, kept from ending the process, and SIGPIPE, which is ignored: whoever reads the log may go. Made before
+// any thread is started.
 class TerminationSignals {
  public:
   TerminationSignals();
