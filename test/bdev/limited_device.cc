@@ -39,7 +39,7 @@ class LimitedDevice final : public DeviceBase {
 
   const unsigned slots_;
   std::array<std::atomic<uint64_t>, kOpCount> seen_{};
-  Mutex mutex_;  // protects what follows
+  mutable Mutex mutex_;  // protects what follows
   const ZeroedMemory memory_;
   const ZeroedMemory durable_;       // empty: all of memory_ is
   size_t dirty_begin_ = ~size_t{0};  // what is not durable lies between these
@@ -220,6 +220,7 @@ void register_limited_scheme(Context& context) {
 std::vector<std::byte> durable_blocks(const Device& device, uint64_t lba, uint64_t count) {
   const auto& self = dynamic_cast<const LimitedDevice&>(device);
   const size_t size = self.info().block_size;
+  const MutexLock lock(self.mutex_);
   const auto blocks = self.durable_.span().subspan(lba * size, count * size);
   return {blocks.begin(), blocks.end()};
 }
