@@ -46,11 +46,13 @@ class NvmfTls : public testing::Test {
   ~NvmfTls() override { std::filesystem::remove_all(directory_); }
 
   void let_in(const char* key, bool authenticates = false) {
-    nvmf::HostKeys keys{.tls = std::move(*nvme::auth::TlsKey::parse(key))};
+    nvmf::HostKeys keys;
+    keys.tls.emplace(*nvme::auth::TlsKey::parse(key));
     if (authenticates) {
-      keys.secrets = nvmf::HostSecrets{std::move(*nvme::auth::Secret::parse(kDhchapSecret)), {}};
+      auto secret = nvme::auth::Secret::parse(kDhchapSecret);
+      keys.secrets.emplace(nvmf::HostSecrets{std::move(*secret), {}});
     }
-    served_.expect_ok(served_.target->add_host(ServedTarget::kNqn, kTlsHost, std::move(keys)));
+    served_.expect_ok(served_.target->add_host(ServedTarget::kNqn, kTlsHost, keys));
   }
   std::string file(const std::string& name, const char* key) {
     std::ofstream(directory_ + "/" + name) << key << "\n";
