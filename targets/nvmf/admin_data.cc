@@ -140,6 +140,10 @@ CompletionStatus Controller::get_log_page(Request& request) {
   std::memcpy(request.data.data(), content.data() + offset, count);
   if ((command.cdw10 & nvme::kRetainAsyncEvent) == 0) {
     masked_.erase(page);
+    // What it would have told of the page has been read.
+    std::erase_if(events_, [&](const nvme::AsyncEvent& event) {
+      return event.log_page == static_cast<uint8_t>(page);
+    });
     if (page == LogPage::changed_namespaces) changed_namespaces_.clear();
     if (page == LogPage::reservation_notification) reservation_log_was_read();
   }

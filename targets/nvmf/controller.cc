@@ -178,7 +178,10 @@ void Controller::shut_down() {
     return;
   }
   status_ |= kShutdownOccurs;
-  if (shutdown_.run != nullptr) return;  // one is under way, which will do
+  if (shutdown_.run != nullptr) {  // what was written since that began is not in it
+    shuts_down_again_ = true;
+    return;
+  }
   target_.begin_background_work();
   // It stays until that is done, whatever becomes of its connections.
   shutdown_.run = [self = shared_from_this()] {
@@ -194,8 +197,9 @@ void Controller::shut_down() {
     self->reactor_.post([self] {
       self->target_.context().executor().cancel(self->shutdown_);
       self->shutdown_.run = nullptr;
-      // Unless the host has enabled it again.
-      if ((self->status_ & kShutdownOccurs) != 0) {
+      if (std::exchange(self->shuts_down_again_, false)) {
+        self->shut_down();
+      } else if ((self->status_ & kShutdownOccurs) != 0) {
         self->status_ = (self->status_ & ~kShutdownOccurs) | kShutdownComplete;
       }
       self->target_.end_background_work();

@@ -137,6 +137,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   unsigned silent_checks_ = 0;
   uint32_t configuration_ = 0, status_ = 0;  // CC, CSTS
   BackgroundTask shutdown_;                  // flushes, off the reactor
+  bool shuts_down_again_ = false;            // told so while it does
   std::map<uint8_t, uint32_t> features_;     // that are set and mean nothing here
   uint32_t async_events_enabled_ = 0;
   std::vector<Request*> event_requests_;  // that wait for an event

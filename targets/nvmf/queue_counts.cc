@@ -30,6 +30,7 @@ void Queue::begin_record(Subsystem& subsystem) {
 }
 
 void Queue::count_for(Request& request, const Namespace& space) noexcept {
+  if (!request.counted) return;  // it came before its queue was one
   request.space = counters_[space.nsid - 1];
   request.space->begin();
 }

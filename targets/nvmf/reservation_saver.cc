@@ -17,12 +17,12 @@ std::string nqn_in(const std::string& key) { return key.substr(0, key.find('\0')
 }  // namespace
 
 ReservationSaver::ReservationSaver(Context& context, ReservationStore& store)
-    : context_(context), store_(store) {
+    : context_(context), store_(store), executor_(context.clock()) {
   task_.run = [this] { run(); };
 }
 
 ReservationSaver::~ReservationSaver() {
-  context_.executor().cancel(task_);
+  executor_.cancel(task_);
   BASALT_CHECK(jobs_.empty(), "hosts' commands end before what saves for them");
 }
 
@@ -67,7 +67,7 @@ void ReservationSaver::save(std::shared_ptr<Reservations> reservations, std::str
                             std::optional<std::string> value) {
   const MutexLock lock(mutex_);
   jobs_.push_back({std::move(reservations), std::move(key), std::move(value)});
-  context_.executor().post(task_);
+  executor_.post(task_, Duration::zero());
 }
 
 void ReservationSaver::run() {
@@ -89,7 +89,7 @@ void ReservationSaver::run() {
   last = std::move(jobs_.front());
   jobs_.pop_front();
   done_.notify_all();
-  if (!jobs_.empty()) context_.executor().post(task_);
+  if (!jobs_.empty()) executor_.post(task_, Duration::zero());
 }
 
 }  // namespace basalt::nvmf

@@ -1,7 +1,7 @@
 // ReservationSaver: keeps reservations through power loss, off the reactors.
 //
 // Where they are kept is its store's; that they come back with the namespace, under a key of the subsystem's name and the
-// namespace's identifiers, is its own. One state after the other is saved, on the context's executor.
+// namespace's identifiers, is its own. One state after the other is saved, on a thread of its own: fencing does not wait for what other devices are slow at.
 //
 // Threads: any but the executor's.
 #pragma once
@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "base/sync.h"
+#include "bdev/executor.h"
 #include "targets/nvmf/reservation_state.h"
 
 namespace basalt::nvmf {
@@ -62,6 +63,7 @@ class ReservationSaver {
 
   Context& context_;
   ReservationStore& store_;
+  ThreadExecutor executor_;
   BackgroundTask task_;
   mutable Mutex mutex_;   // protects what follows
   CondVar done_;          // a job is

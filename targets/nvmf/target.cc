@@ -59,6 +59,9 @@ Target::~Target() {
   }
   for (const auto& home : homes_) {
     while (home->count.load() > 0) sleep_for(kLookAgain);
+  }
+  // Not before: what one home's connections end with may look at the others' groups.
+  for (const auto& home : homes_) {
     home->reactor.run([&] { home->group.reset(); });
   }
   while (background_work_.load() > 0) sleep_for(kLookAgain);
@@ -68,9 +71,7 @@ Target::~Target() {
     for (uint32_t nsid = 1; nsid <= count; ++nsid) {
       const auto removed = subsystem->remove_namespace(nsid);
       if (!removed || !flushed.insert((*removed)->device.get()).second) continue;
-      if (const Status status = flush_device(*(*removed)->device); !status.ok()) {
-        log(LogLevel::error, status.to_string());
-      }
+      flush(*(*removed)->device);
     }
   }
 }
@@ -185,6 +186,7 @@ Status Target::hide_namespace(const std::string& nqn, uint32_t nsid, const std::
   BASALT_TRY(subsystem->hide(nsid, host_nqn));
   refresh(*subsystem);
   subsystem->namespace_changed(nsid, &host_nqn);
+  flush(*find_namespace(*subsystem->namespaces(), nsid)->device);
   return {};
 }
 
@@ -206,15 +208,22 @@ Status Target::remove_namespace(const std::string& nqn, uint32_t nsid) {
       if (!gone) sleep_for(kLookAgain);
     }
   }
+  flush(*removed->device);
   return {};
+}
+
+// What hosts have written to a device that a shutdown of theirs will not find any more.
+void Target::flush(Device& device) {
+  if (const Status status = flush_device(device); !status.ok()) {
+    log(LogLevel::error, status.to_string());
+  }
 }
 
 void Target::abort_preempted(const Subsystem& subsystem, uint32_t nsid,
                              const std::vector<HostIdentity>& hosts, const Fence::Pass& pass) {
-  // The command that asks for it is not complete: its subsystem is there.
   for (const auto& home : homes_) {
-    home->reactor.post([home = home.get(), &subsystem, nsid, hosts, pass] {
-      home->group->abort_preempted(subsystem, nsid, hosts, pass);
+    home->reactor.post([home = home.get(), kept = subsystem.shared_from_this(), nsid, hosts, pass] {
+      home->group->abort_preempted(*kept, nsid, hosts, pass);
     });
   }
 }

@@ -45,7 +45,8 @@ struct TargetOptions {
   size_t buffer_bytes_per_reactor = size_t{64} << 20;
   // A connection that has not sent a valid Connect by then ends.
   Duration connect_timeout = std::chrono::seconds(10);
-  // A connection that has been asked for a write's data and has sent none in that time, or twice it, ends.
+  // A connection that has been asked for a write's data and has sent none in that time, or has taken nothing of what it is to
+  // be sent, ends; at the latest after twice it.
   Duration data_timeout = std::chrono::seconds(30);
   // How long preempt-and-abort waits for what the preempted hosts have at devices before it fails. Below the half minute after
   // which hosts give a command up.
@@ -155,6 +156,7 @@ class Target {
 
   Result<std::shared_ptr<Subsystem>> get(const std::string& nqn) const;
   void discovery_changed();
+  void flush(Device& device);
   void refresh(const Subsystem& subsystem);
   void end_controllers(const Subsystem& subsystem, const std::string* host_nqn, const char* why);
 

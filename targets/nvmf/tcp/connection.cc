@@ -103,6 +103,10 @@ void TcpConnection::end_if_quiet() noexcept {
 
 void TcpConnection::on_ready(uint32_t events) noexcept {
   if (stage_ == Stage::securing) return shake_hands();
+  // Nothing is read while it waits for memory; that the host has gone shows all the same.
+  if (stalled_ != nullptr && (events & (EPOLLERR | EPOLLHUP)) != 0) {
+    return hang_up("the host has gone");
+  }
   if ((events & EPOLLOUT) != 0) flush();
   if (stage_ != Stage::closed && (events & ~uint32_t{EPOLLOUT}) != 0) receive();
 }
@@ -274,6 +278,13 @@ void TcpConnection::send(TcpRequest& request) noexcept {
   group_.send_soon(*this);
 }
 
+// The host's turn, which it has for so long.
+void TcpConnection::wait_for_data() noexcept {
+  if (data_timer_.set) return;
+  data_moved_ = true;
+  group_.reactor().set(data_timer_, target_.options().data_timeout);
+}
+
 size_t TcpConnection::gather(std::span<iovec> pieces, size_t& bytes) noexcept {
   size_t count = 0, skip = sent_;
   bytes = 0;
@@ -306,8 +317,8 @@ void TcpConnection::sent(size_t bytes) noexcept {
     ++first_to_send_;
     if (request.state == TcpRequest::State::asking) {
       request.state = TcpRequest::State::asked;
-      data_came_ = ++asked_ == 1 || data_came_;
-      if (!data_timer_.set) group_.reactor().set(data_timer_, target_.options().data_timeout);
+      ++asked_;
+      wait_for_data();
     } else {
       release(request);
     }
@@ -330,9 +341,13 @@ void TcpConnection::flush() noexcept {
     const ssize_t got = write_socket(std::span(pieces).first(count));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno != EAGAIN) return hang_up(socket_error(errno).c_str());
-    if (got > 0) sent(static_cast<size_t>(got));
+    if (got > 0) {
+      sent(static_cast<size_t>(got));
+      data_moved_ = true;
+    }
     // A TLS record ends where there was room for more.
     if (got < 0 || (tls_ == nullptr && static_cast<size_t>(got) < bytes)) {
+      wait_for_data();
       return watch_for(watched_ | EPOLLOUT);
     }
     if (to_send_.empty() && !termination_.empty() && sent_ == termination_.size()) {

@@ -118,6 +118,7 @@ class TcpConnection final : Reactor::Handler, Transport {
   bool get_memory(TcpRequest& request, uint32_t bytes, Kind kind) noexcept;
   void proceed(TcpRequest& request, uint32_t bytes) noexcept;
   void ask_for_data(TcpRequest& request) noexcept;
+  void wait_for_data() noexcept;
   void look_for_data() noexcept;
   void execute(TcpRequest& request) noexcept;
   void refuse(TcpRequest& request, nvme::CompletionStatus status) noexcept;
@@ -148,8 +149,8 @@ class TcpConnection final : Reactor::Handler, Transport {
   Reactor::Watch watch_;
   uint32_t watched_ = 0;
   Reactor::Timer deadline_;             // for Connect; for the host's closing
-  Reactor::Timer data_timer_;           // while there is data that was asked for
-  bool data_came_ = false;              // some of it, since the timer was set
+  Reactor::Timer data_timer_;           // while there is data that was asked for, or not taken
+  bool data_moved_ = false;             // some of it, since the timer was set
   unsigned asked_ = 0;                  // requests whose data that is
   nvme::tcp::ConnectionTerms terms_;    // of what the host sends
   nvme::tcp::ConnectionTerms sending_;  // and we

@@ -44,7 +44,7 @@ void TcpConnection::receive() noexcept {
     add(buffer_.get() + end_, kBufferBytes - end_);
     const ssize_t got = read_socket(std::span(pieces).first(count));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && errno == EAGAIN) return;
+    if (got < 0 && errno == EAGAIN) break;
     if (got < 0) return hang_up(socket_error(errno).c_str());
     if (got == 0) return hang_up("the host has closed it");
     if (stage_ == Stage::draining || stage_ == Stage::ending) continue;
@@ -351,7 +351,7 @@ void TcpConnection::finish_data() noexcept {
   if (request == nullptr) return;
   if (request->state == TcpRequest::State::asked) {
     request->received += done.bytes;
-    data_came_ = true;
+    data_moved_ = true;
     if (request->received < request->data.size()) return;
     --asked_;
   }
@@ -375,14 +375,16 @@ void TcpConnection::ask_for_data(TcpRequest& request) noexcept {
   send(request);
 }
 
-// A host that asks to write and does not send what keeps memory that others wait for.
+// A host that asks to write and does not send, or to read and does not take, keeps memory that others wait for.
 void TcpConnection::look_for_data() noexcept {
-  if (asked_ == 0) return;
-  if (!std::exchange(data_came_, false)) {
-    target_.log(LogLevel::warning, queue_.peer() + ": the host does not send the data of " +
-                                       std::to_string(asked_) +
-                                       " writes that it was asked for; connection ended");
-    return hang_up("data that was asked for has not come");
+  if (asked_ == 0 && to_send_.empty()) return;
+  if (!std::exchange(data_moved_, false)) {
+    const std::string what = asked_ > 0
+                                 ? ": the host does not send the data of " +
+                                       std::to_string(asked_) + " writes that it was asked for"
+                                 : ": the host does not take its answers";
+    target_.log(LogLevel::warning, queue_.peer() + what + "; connection ended");
+    return hang_up("the host lets data wait");
   }
   group_.reactor().set(data_timer_, target_.options().data_timeout);
 }

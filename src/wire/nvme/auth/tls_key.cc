@@ -11,7 +11,8 @@ namespace basalt::nvme::auth {
 
 namespace {
 constexpr size_t kMaxContextBytes = 255;  // of an HkdfLabel
-}
+constexpr size_t kMaxNameBytes = 223;     // of a qualified name
+}  // namespace
 
 Result<TlsKey> TlsKey::parse(std::string_view text) {
   constexpr KeyFormat kFormat{.prefix = "NVMeTLSkey-1:",
@@ -42,7 +43,7 @@ Result<TlsIdentity> TlsIdentity::parse(std::string_view text) {
     if (count == words.size()) return wrong();
     const size_t space = rest.find(' ');
     words[count] = rest.substr(0, space);
-    if (words[count].empty()) return wrong();
+    if (words[count].empty() || words[count].size() > kMaxNameBytes) return wrong();
     if (space == std::string_view::npos) break;
     rest.remove_prefix(space + 1);
   }

@@ -22,6 +22,10 @@ namespace {
 
 using std::chrono::steady_clock;
 
+// Of those a client offers; one does not have many, and each takes a key derivation.
+constexpr size_t kMostIdentities = 8;
+// Records without data that one call takes, as those that replace keys.
+constexpr int kMostOtherRecords = 8;
 constexpr size_t kRecordBytes = 16 * 1024;  // of TLS 1.3 (RFC 8446, §5.1)
 
 template <class T, void (*Free)(T*)>
@@ -114,7 +118,9 @@ struct TlsStream::Session {
       return SSL_CLIENT_HELLO_ERROR;
     }
     *alert = SSL_AD_UNKNOWN_PSK_IDENTITY;
+    size_t looked_at = 0;
     for (const std::string_view identity : *identities) {
+      if (++looked_at > kMostIdentities) break;
       const Result<auth::TlsPsk> key = self->find_key(identity);
       if (!key) {
         self->no_key = key.error();
@@ -161,6 +167,8 @@ struct TlsStream::Session {
     if (ssl == nullptr) return false;
     SSL_set_app_data(ssl.get(), this);
     SSL_set_mode(ssl.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    // A peer that sends records without data, and nothing else, is not to keep the reader.
+    SSL_clear_mode(ssl.get(), SSL_MODE_AUTO_RETRY);
     SSL_set_read_ahead(ssl.get(), 1);
     SSL_clear_options(ssl.get(), SSL_OP_ALLOW_NO_DHE_KEX);
     // An end without a close_notify is an end: whole PDUs have been counted, and what is not answered is not done.
@@ -181,7 +189,10 @@ struct TlsStream::Session {
   }
 
   bool prepare_server(int fd, FindKey find) {
-    if (!prepare(fd, TLS_server_method())) return false;
+    if (!prepare(fd, TLS_server_method()) ||
+        SSL_set1_groups_list(ssl.get(), "X25519:P-256:P-384") != 1) {  // quick ones
+      return false;
+    }
     find_key = std::move(find);
     SSL_CTX_set_client_hello_cb(context.get(), &Session::look_for_key, nullptr);
     SSL_set_psk_find_session_callback(ssl.get(), &Session::use);
@@ -309,6 +320,7 @@ ssize_t TlsStream::send(std::span<const iovec> pieces) noexcept {
 ssize_t TlsStream::receive(std::span<const iovec> pieces) noexcept {
   SSL* const ssl = session_->ssl.get();
   size_t total = 0;
+  int others = 0;
   for (const iovec& piece : pieces) {
     for (size_t filled = 0; filled < piece.iov_len;) {
       size_t got = 0;
@@ -317,6 +329,11 @@ ssize_t TlsStream::receive(std::span<const iovec> pieces) noexcept {
       if (SSL_read_ex(ssl, static_cast<std::byte*>(piece.iov_base) + filled, piece.iov_len - filled,
                       &got) != 1) {
         const int code = SSL_get_error(ssl, 0);
+        // Not for want of anything to read.
+        if (code == SSL_ERROR_WANT_READ && BIO_should_retry(SSL_get_rbio(ssl)) == 0 &&
+            ++others <= kMostOtherRecords) {
+          continue;
+        }
         // What is wrong will be so next time too, but OpenSSL tells the reason only now.
         const ssize_t failed = code == SSL_ERROR_ZERO_RETURN ? 0 : fail(code);
         return total > 0 ? static_cast<ssize_t>(total) : failed;
