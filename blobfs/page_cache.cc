@@ -25,6 +25,11 @@ Status no_room(uint64_t bytes, const char* reason) {
                                     "(cache_bytes, cache=)"};
 }
 
+// Written under the shard's lock, read without.
+void raise(std::atomic<uint64_t>& count, uint64_t by) {
+  count.store(count.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 Status PageCache::reserve(uint64_t bytes) {
@@ -61,7 +66,7 @@ Status PageCache::reserve_pages(uint64_t pages) {
     shard.chunks.reserve(chunks);
     shard.slots.resize(pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
-    shard.buckets.assign(std::bit_ceil(uint64_t{pages_per_shard_}), kNone);
+    shard.buckets.assign(std::max(std::bit_ceil(uint64_t{pages_per_shard_}), kGroupPages), kNone);
   }
   return {};
 }
@@ -77,8 +82,11 @@ PageCache::Shard& PageCache::shard_of(uint64_t file_id, uint64_t page) {
   return shards_[hash(file_id, page / kGroupPages) & (shard_count_ - 1)];
 }
 
+// A group's buckets are side by side: one miss of the processor's caches finds them all. Bits that did
+// not choose the shard choose them.
 uint32_t& PageCache::bucket_of(Shard& shard, uint64_t file_id, uint64_t page) {
-  return shard.buckets[hash(file_id, page) & (shard.buckets.size() - 1)];
+  const uint64_t group = hash(file_id, page / kGroupPages) / kMaxShards;
+  return shard.buckets[(group * kGroupPages + page % kGroupPages) & (shard.buckets.size() - 1)];
 }
 
 uint32_t PageCache::find(Shard& shard, uint64_t file_id, uint64_t page) {
@@ -95,28 +103,48 @@ std::byte* PageCache::memory_of(const Shard& shard, uint32_t slot) {
   return shard.chunks[slot / kChunkPages] + uint64_t{slot % kChunkPages} * kPageBytes;
 }
 
+// All of them before the first is copied, so that the processor waits for their slots together.
+PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes) {
+  Found found;
+  const uint64_t first = offset / kPageBytes;
+  const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
+  for (uint64_t page = first; page < group_end && found.bytes < bytes; ++page) {
+    const uint32_t slot = find(shard, file_id, page);
+    if (slot == kNone || shard.slots[slot].pins == kMaxPins) {
+      found.all = false;
+      break;
+    }
+    const uint64_t skip = (offset + found.bytes) % kPageBytes;
+    const size_t count = std::min<uint64_t>(bytes - found.bytes, kPageBytes - skip);
+    found.copies[found.count++] = {slot, memory_of(shard, slot), skip, count};
+    found.bytes += count;
+  }
+  raise(shard.hits, found.count);
+  if (!found.all) raise(shard.misses, 1);
+  return found;
+}
+
+void PageCache::copy_out(const Found& found, std::byte* out) {
+  for (const Copy& copy : found.pages()) {
+    std::memcpy(out, copy.memory + copy.skip, copy.count);
+    out += copy.count;
+  }
+}
+
 size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
   if (touch != Touch::reuse) return scan(file_id, offset, out, touch);
   size_t done = 0;
-  while (done < out.size()) {
-    const uint64_t first = (offset + done) / kPageBytes;
-    const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
-    Shard& shard = shard_of(file_id, first);
+  for (bool found_all = true; found_all && done < out.size();) {
+    Shard& shard = shard_of(file_id, (offset + done) / kPageBytes);
     const MutexLock lock(shard.mutex);
-    for (uint64_t page = first; page < group_end && done < out.size(); ++page) {
-      const uint32_t slot = find(shard, file_id, page);
-      if (slot == kNone) {
-        shard.misses.fetch_add(1, std::memory_order_relaxed);
-        return done;
-      }
-      shard.hits.fetch_add(1, std::memory_order_relaxed);
-      Slot& found = shard.slots[slot];
-      const uint64_t skip = (offset + done) % kPageBytes;
-      const size_t count = std::min<uint64_t>(out.size() - done, kPageBytes - skip);
-      if (found.credit < kMaxCredit) ++found.credit;
-      std::memcpy(out.data() + done, memory_of(shard, slot) + skip, count);
-      done += count;
+    const Found found = look_up(shard, file_id, offset + done, out.size() - done);
+    for (const Copy& copy : found.pages()) {
+      Slot& slot = shard.slots[copy.slot];
+      if (slot.credit < kMaxCredit) ++slot.credit;
     }
+    copy_out(found, out.data() + done);
+    done += found.bytes;
+    found_all = found.all;
   }
   return done;
 }
@@ -124,41 +152,25 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
 size_t PageCache::scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
   size_t done = 0;
   for (bool found_all = true; found_all && done < out.size();) {
-    const uint64_t first = (offset + done) / kPageBytes;
-    const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
-    Shard& shard = shard_of(file_id, first);
-    std::array<Copy, kGroupPages> copies;
-    size_t count = 0, bytes = 0;
+    Shard& shard = shard_of(file_id, (offset + done) / kPageBytes);
+    Found found;
     {
       const MutexLock lock(shard.mutex);
-      for (uint64_t page = first; page < group_end && done + bytes < out.size(); ++page) {
-        const uint32_t slot = find(shard, file_id, page);
-        if (slot == kNone || shard.slots[slot].pins == kMaxPins) {
-          shard.misses.fetch_add(1, std::memory_order_relaxed);
-          found_all = false;
-          break;
-        }
-        shard.hits.fetch_add(1, std::memory_order_relaxed);
-        ++shard.slots[slot].pins;
-        const uint64_t skip = (offset + done + bytes) % kPageBytes;
-        const size_t wanted = std::min<uint64_t>(out.size() - done - bytes, kPageBytes - skip);
-        copies[count++] = {slot, memory_of(shard, slot), skip, wanted};
-        bytes += wanted;
-      }
+      found = look_up(shard, file_id, offset + done, out.size() - done);
+      for (const Copy& copy : found.pages()) ++shard.slots[copy.slot].pins;
     }
-    for (size_t i = 0; i < count; ++i) {
-      std::memcpy(out.data() + done, copies[i].memory + copies[i].skip, copies[i].count);
-      done += copies[i].count;
-    }
+    copy_out(found, out.data() + done);
+    done += found.bytes;
+    found_all = found.all;
     const MutexLock lock(shard.mutex);
-    for (size_t i = 0; i < count; ++i) {
-      Slot& slot = shard.slots[copies[i].slot];
+    for (const Copy& copy : found.pages()) {
+      Slot& slot = shard.slots[copy.slot];
       --slot.pins;
       if (slot.file_id == 0) {  // dropped meanwhile
-        if (slot.pins == 0) release(shard, copies[i].slot);
-      } else if (touch == Touch::scan && copies[i].skip + copies[i].count == kPageBytes) {
+        if (slot.pins == 0) release(shard, copy.slot);
+      } else if (touch == Touch::scan && copy.skip + copy.count == kPageBytes) {
         slot.spent = true;
-        if (!std::exchange(slot.listed, true)) shard.spent.push_back(copies[i].slot);
+        if (!std::exchange(slot.listed, true)) shard.spent.push_back(copy.slot);
       }
     }
   }

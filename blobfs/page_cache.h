@@ -24,6 +24,7 @@
 #include "base/sync.h"
 #include "blobfs/cache_memory.h"
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -80,12 +81,21 @@ class PageCache {
   static constexpr uint32_t kNone = ~uint32_t{0};
   static constexpr uint8_t kMaxCredit = 3, kMaxPins = 255;
   static constexpr uint64_t kGroupPages = 4;
-  // What is copied without a shard's lock: up to a group.
+  // A page's part in a copy.
   struct Copy {
     uint32_t slot;
     std::byte* memory;
     uint64_t skip;
     size_t count;
+  };
+  // Pages of one group, without a gap.
+  struct Found {
+    std::array<Copy, kGroupPages> copies;
+    size_t count = 0;
+    size_t bytes = 0;
+    bool all = true;  // what was asked of the group
+
+    std::span<const Copy> pages() const { return {copies.data(), count}; }
   };
   struct alignas(64) Shard {
     Mutex mutex;
@@ -108,6 +118,9 @@ class PageCache {
   static std::byte* memory_of(const Shard& shard, uint32_t slot);
   static void release(Shard& shard, uint32_t slot);
   void drop(Shard& shard, uint32_t slot);
+  // With the shard's lock: as far as the group of `offset` goes.
+  Found look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes);
+  static void copy_out(const Found& found, std::byte* out);
   size_t scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
   // kNone: all are pinned.
   uint32_t take_slot(Shard& shard);
