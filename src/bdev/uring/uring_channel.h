@@ -49,8 +49,9 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   void handle(Io& command, int32_t result) noexcept;
   void handle_progress(Io& command, uint32_t bytes) noexcept;
   void handle_failure(Io& command, int error_number) noexcept;
-  // Carries out the one command there is, when it is a read the kernel has not been given yet.
-  bool read_alone() noexcept;
+  // Carries out the one command there is, when it is a read or a flush the kernel has not been given yet.
+  bool run_alone() noexcept;
+  ssize_t read_rest(const Io& command) noexcept;
   int wait_with_timer(Duration timeout, unsigned wanted) noexcept;
   void after_submit(int result) noexcept;
   void fail_unsubmitted(int error_number) noexcept;
@@ -70,7 +71,7 @@ class UringChannel final : public NativeChannel<UringChannel>, private MemoryLis
   std::unique_ptr<Ring> ring_;
   const unsigned depth_;
   unsigned in_flight_ = 0;
-  Io* alone_ = nullptr;  // carried out by read_alone(), not completed yet
+  Io* alone_ = nullptr;  // carried out by run_alone(), not completed yet
   int32_t alone_result_ = 0;
   IoList failed_;  // could not be handed to the kernel; channel_word holds the errno
   // By region index: this ring has the region as a registered buffer. Set before the region can be

@@ -59,6 +59,16 @@ TEST_F(UringSystem, SaysWhenIoUringIsForbidden) {
   }
 }
 
+// What io_uring cannot begin at once goes to threads of its own.
+bool has_ring_threads() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::ifstream(task.path() / "comm") >> name;
+    if (name.starts_with("iou-wrk")) return true;
+  }
+  return false;
+}
+
 // Goal: large transfers are handed to the device at once. What the kernel has to split goes to a thread of io_uring's.
 TEST_F(UringSystem, TheKernelNeedsNoThreadsForLargeTransfers) {
   if (const std::string why = why_no_loop_devices(); !why.empty()) GTEST_SKIP() << why;
@@ -75,11 +85,31 @@ TEST_F(UringSystem, TheKernelNeedsNoThreadsForLargeTransfers) {
       CHILD_CHECK(io(**channel, op, 0, pages.span(), 512) == StatusCode::ok);
     }
     CHILD_CHECK((*channel)->stats().split == 2);
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-      std::string name;
-      std::ifstream(task.path() / "comm") >> name;
-      if (name.starts_with("iou-wrk")) return 1;
+    CHILD_CHECK(!has_ring_threads());
+    return 0;
+  });
+  EXPECT_EQ(child.wait_for_end(), 0);
+}
+
+// Goal: who waits for a flush carries it out; many at once go through the ring, and all complete.
+TEST_F(UringSystem, ALoneFlushNeedsNoThreadOfTheKernels) {
+  ChildProcess child([&](const auto&) {
+    const auto device = open_disk();
+    auto channel = device->open_channel();
+    CHILD_CHECK(channel);
+    for (int i = 0; i < 20; ++i)
+      CHILD_CHECK(io(**channel, Op::flush, 0, {}, 512) == StatusCode::ok);
+    CHILD_CHECK(!has_ring_threads());
+    std::vector<Io> flushes(20);
+    for (Io& flush : flushes) {
+      flush.op = Op::flush;
+      flush.status = StatusCode::internal;
+      flush.done = [](Io&) {};
+      (*channel)->submit(flush);
     }
+    while ((*channel)->stats().outstanding != 0) (*channel)->wait(std::chrono::seconds(10));
+    for (const Io& flush : flushes) CHILD_CHECK(flush.status == StatusCode::ok);
+    CHILD_CHECK(has_ring_threads());
     return 0;
   });
   EXPECT_EQ(child.wait_for_end(), 0);
@@ -169,7 +199,7 @@ int count_calls(pid_t pid) {
   }
 }
 
-// Goal: a blocking I/O is one system call: a lone read a plain one, all else one of the ring.
+// Goal: a blocking I/O is one system call: a lone read or flush a plain one, all else one of the ring.
 TEST_F(UringSystem, NeedsOneSystemCallPerBlockingIo) {
   constexpr int kIos = 200;
   for (const Op op : {Op::read, Op::write, Op::flush}) {
