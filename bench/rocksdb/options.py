@@ -57,7 +57,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--force", action="store_true", help="even if --device holds something known")
     add("--size", type=parse_size, default=parse_size("3G"), help="of the loop device (3G)")
     add("--memory", type=parse_size, default=parse_size("1G"), help="limit of a process (1G)")
-    add("--cache", type=parse_size, help="Basalt's page cache, within the limit (60 %% of it)")
+    add("--cache", type=parse_size, help="Basalt's page cache, within the limit (66 %% of it)")
     add("--rounds", type=int, help="turns of each side (3)")
     add("--values", type=_sizes, help="sizes of values (100,1K)")
     add("--compression", type=_list_of(None), help="kinds (none,lz4)")
@@ -91,7 +91,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.cache is None:
-        options.cache = options.memory * 60 // 100 // (1 << 20) * (1 << 20)
+        options.cache = options.memory * 66 // 100 // (1 << 20) * (1 << 20)
     if options.cache > options.memory * 8 // 10:
         parser.error("--cache must leave a fifth of --memory to db_bench itself")
     if options.rounds < 1 or not 0 < options.scale <= 100:
