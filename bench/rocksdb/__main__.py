@@ -1,8 +1,9 @@
 """Compares stock db_bench on Basalt, ext4, xfs and in memory: `./dev bench rocksdb`.
 
-The sides take turns on one block device (device.py), round by round, each round begun by another
-side. A turn (turn.py) makes a fresh file system and runs every group of workloads (workloads.py) in
-a memory-limited control group (cgroup.py), measuring each benchmark on its own (measure.py).
+The sides take turns on one block device (device.py), group of workloads by group (workloads.py), so
+that what is compared was measured within a minute or so; another side begins each time. A turn
+(turn.py) makes a fresh file system and runs its group in a memory-limited control group (cgroup.py),
+measuring each benchmark on its own (measure.py).
 Results are JSON lines (results.py), from which the report is written (report.py, targets.py,
 chart.py).
 """
@@ -29,7 +30,7 @@ from report import Report
 from results import Record, ResultsError
 from sides import Side, make_sides
 from turn import Turn, say
-from workloads import LABELS
+from workloads import LABELS, make_groups
 
 NEEDED = (
     "db_bench",
@@ -121,31 +122,43 @@ def begin_results(options: Namespace, path: Path, device: BlockDevice) -> list[R
 
 
 def planned_turns(options: Namespace, all_sides: list[Side], device: BlockDevice) -> list[Turn]:
-    """Round by round; within a round the sides of one configuration follow each other."""
+    """Round by round; within a round the sides of each group of workloads follow each other."""
     turns = []
+    scale = command.make_scale(options)
     for number in range(options.rounds):
         for index, configuration in enumerate(command.configurations(options)):
-            first = (number + index) % len(all_sides)
-            for side in all_sides[first:] + all_sides[:first]:
-                turns.append(
-                    Turn(
-                        side,
-                        configuration,
-                        number + 1,
-                        command.make_scale(options),
-                        device,
-                        set(options.only),
-                        options.out / "logs",
+            groups = make_groups(configuration, scale, set(options.only))
+            for place, group in enumerate(groups):
+                first = (number + index + place) % len(all_sides)
+                for side in all_sides[first:] + all_sides[:first]:
+                    turns.append(
+                        Turn(
+                            side,
+                            configuration,
+                            number + 1,
+                            scale,
+                            device,
+                            group,
+                            options.out / "logs",
+                        )
                     )
-                )
     return turns
+
+
+def rewrite_between_rounds(turn: Turn, before: Turn | None) -> None:
+    """No side meets holes or trimmed blocks, nor what another configuration has left behind."""
+    if before is None or (turn.round, turn.configuration) != (before.round, before.configuration):
+        turn.device.rewrite()
 
 
 def measure_all(options: Namespace, turns: list[Turn], path: Path, records: list[Record]) -> None:
     done = {results.turn_key(r) for r in records if r["kind"] == "turn"}
     left = [
-        turn for turn in turns if (turn.configuration.name, turn.round, turn.side.name) not in done
+        turn
+        for turn in turns
+        if (turn.configuration.name, turn.round, turn.group.name, turn.side.name) not in done
     ]
+    before: Turn | None = None
     start = time.monotonic()
     for number, turn in enumerate(left):
         spent = time.monotonic() - start
@@ -153,9 +166,11 @@ def measure_all(options: Namespace, turns: list[Turn], path: Path, records: list
             f", about {spent / number * (len(left) - number) / 60:.0f} min left" if number else ""
         )
         say(
-            f"round {turn.round} of {options.rounds}, {turn.configuration.name}, {turn.side.name} "
-            f"(turn {number + 1} of {len(left)}{rest})"
+            f"round {turn.round} of {options.rounds}, {turn.configuration.name}, "
+            f"{turn.group.name}, {turn.side.name} (turn {number + 1} of {len(left)}{rest})"
         )
+        rewrite_between_rounds(turn, before)
+        before = turn
         record, failures = turn.run()
         for failure in failures:
             results.append(path, failure)
@@ -169,15 +184,10 @@ def profile_all(options: Namespace, device: BlockDevice, path: Path) -> None:
         for configuration in command.configurations(options)[:1]:
             for label in options.perf:
                 say(f"profiling {label}, {configuration.name}")
-                turn = Turn(
-                    side,
-                    configuration,
-                    0,
-                    command.make_scale(options),
-                    device,
-                    {label},
-                    options.out / "logs",
-                )
+                scale = command.make_scale(options)
+                group = make_groups(configuration, scale, {label})[0]
+                turn = Turn(side, configuration, 0, scale, device, group, options.out / "logs")
+                device.rewrite()
                 record = perf.profile(turn, label, options.out)
                 results.append(path, record)
                 show_profile(record)

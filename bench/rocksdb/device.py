@@ -1,8 +1,8 @@
 """The block device all sides take turns on: a loop device over a written file, or a given device.
 
-Every block is rewritten before each turn (`rewrite`), so no side meets holes or trimmed blocks, and
-what the turn before left behind is gone. Discards are left out by the sides themselves, not by the
-device's queue: Linux 6.18 cannot switch them on again there (the granularity becomes 0).
+Every block is rewritten before each round (`rewrite`), so no side meets holes or trimmed blocks.
+Discards are left out by the sides themselves, not by the device's queue: Linux 6.18 cannot switch
+them on again there (the granularity becomes 0).
 
 The module also measures the device itself: `write_and_flush_us` is one 4 KiB write and one flush at
 depth 1, the least any file system can take for a durable append; `DeviceStat` are the kernel's own

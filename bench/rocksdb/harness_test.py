@@ -209,6 +209,7 @@ def turn(side: str, number: int, rates: dict[str, float], cpu: float = 1.0) -> d
         "kind": "turn",
         "configuration": "100B-none",
         "round": number,
+        "group": "cached",
         "side": side,
         "raw_us": 100.0,
         "peak_bytes": 0,

@@ -6,8 +6,10 @@ from results import Record
 from workloads import LABELS, MIB
 
 METHOD = (
-    "The sides take turns on the same device, round by round, and another one begins each time. "
-    "Before a side's turn every block of the device is rewritten, then the file system is made. "
+    "The sides take turns on the same device, group of workloads by group and round by round, and "
+    "another one begins each time: what is compared was measured within a minute or so. Each turn "
+    "begins with a new file system. Every block of the device is rewritten before each round of a "
+    "configuration. "
     "ext4 and xfs have their journals and default mount options.",
     "Before each db_bench process: sync, and all caches of the kernel dropped. The flags of "
     "db_bench are the same on all sides. Lines of one group below are processes that follow each "
@@ -22,7 +24,7 @@ METHOD = (
     "and loop threads; it is only honest on an otherwise idle machine.",
     "A raw write and flush is a pwrite of 4 KiB with O_DIRECT and an fdatasync on the device "
     "itself, at ascending positions, timed one by one from Python (about 1 µs of it); the median "
-    "of 2000 before each turn.",
+    "of 2000 before each turn; the figure is the median of all turns.",
     "Queue depth is the kernel's time of requests in flight over the time that passed.",
     "A workload meets its target if its throughput does, over ext4 and over xfs, and the CPU time "
     "of the whole machine per operation is below ext4's; where a target of throughput is above "

@@ -13,8 +13,8 @@ from pathlib import Path
 from device import run_tool
 from measure import run_db_bench
 from results import Record
-from turn import Turn, steps_for
-from workloads import Benchmark, Group, Step, make_groups
+from turn import Turn
+from workloads import Benchmark, Step
 
 # A share and a name; columns after it may be "-".
 LINE = re.compile(r"^\s*([\d.]+)%\s+(?:\[[.k]\] )?(.+?)(?:\s+-)*\s*$")
@@ -62,12 +62,10 @@ def _report(data: Path, *options: str) -> str:
 
 def profile(turn: Turn, label: str, folder: Path) -> Record:
     """One turn of Basalt with only the group of `label`; its benchmark is sampled."""
-    turn.only = {label}
     turn.prepare()
-    group = make_groups(turn.configuration, turn.scale, turn.only)[0]
     data = folder / f"perf.{label}.{turn.configuration.name}.data"
-    for number, step in enumerate(steps_for(turn.side, group)):
-        _run_step(turn, group, step, number, label, data)
+    for number, step in enumerate(turn.steps()):
+        _run_step(turn, step, number, label, data)
     turn.side.finish()
     libraries = _report(data, "--sort", "dso")
     count = next((m[1] for line in libraries.splitlines() if (m := SAMPLES.match(line))), "0")
@@ -82,11 +80,11 @@ def profile(turn: Turn, label: str, folder: Path) -> Record:
     }
 
 
-def _run_step(turn: Turn, group: Group, step: Step, number: int, label: str, data: Path) -> None:
-    command = turn.step_command(group, step, number)
+def _run_step(turn: Turn, step: Step, number: int, label: str, data: Path) -> None:
+    command = turn.step_command(step, number)
     sampled = label in step.labels()
     control = Control(data.parent) if sampled else None
-    cgroup = turn.open_cgroup(group, step)
+    cgroup = turn.open_cgroup(step)
 
     def window(benchmark: Benchmark, begins: bool) -> None:
         if control and benchmark.label == label:

@@ -1,8 +1,8 @@
 """The raw results: a file of JSON lines, and their medians.
 
-Kinds of lines: "run" (the first: options and machine), "turn" (one side's turn in one round of one
-configuration, complete, with the figures of all its benchmarks), "failure" (a group of a turn that
-did not finish). A line is written when its turn is complete, so an interrupted run leaves only
+Kinds of lines: "run" (the first: options and machine), "turn" (one side's turn with one group of
+workloads, in one round of one configuration, complete, with the figures of all its benchmarks),
+"failure" (a turn that did not finish). A line is written when its turn is complete, so an interrupted run leaves only
 whole turns, and resuming it repeats the others.
 """
 
@@ -52,8 +52,8 @@ def append(path: Path, record: Record) -> None:
         os.fsync(opened.fileno())
 
 
-def turn_key(record: Record) -> tuple[str, int, str]:
-    return record["configuration"], record["round"], record["side"]
+def turn_key(record: Record) -> tuple[str, int, str, str]:
+    return record["configuration"], record["round"], record["group"], record["side"]
 
 
 @dataclass(frozen=True)

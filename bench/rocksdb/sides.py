@@ -1,6 +1,6 @@
 """The sides that are compared: Basalt, ext4, xfs, and RocksDB's file system in memory.
 
-A side's turn begins on a device whose blocks were all rewritten: `prepare` makes a fresh file
+A side's turn begins on a device all of whose blocks have been written: `prepare` makes a fresh file
 system on it, `command` turns db_bench's flags into a command line, `finish` takes the file system
 down. Mount options are the kernel's defaults (with discards, if they are what is measured), journals on; mkfs writes its tables in full, so that
 no lazy initialisation runs during the measurement, and discards nothing.

@@ -1,8 +1,7 @@
-"""One side's turn: a fresh file system on rewritten blocks, then every group of one configuration.
+"""One side's turn: a fresh file system, then one group of workloads of one configuration.
 
 Each db_bench process starts after a sync and with the kernel's caches dropped, in a new control
-group with the memory limit. A group that fails is recorded with db_bench's last words; the turn
-goes on.
+group with the memory limit. A group that fails is recorded with db_bench's last words.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from device import BlockDevice
 from measure import BenchError, Figures, run_db_bench
 from results import Record
 from sides import Side
-from workloads import Configuration, Group, Scale, Step, common_flags, flag_words, make_groups
+from workloads import Configuration, Group, Scale, Step, common_flags, flag_words
 
 RAW_WRITES = 2000
 SETTLED = ("group_cpu", "machine_cpu", "written_bytes", "read_bytes", "seconds")
@@ -35,30 +34,25 @@ class Turn:
     round: int
     scale: Scale
     device: BlockDevice
-    only: set[str]
+    group: Group
     logs: Path
 
     def run(self) -> tuple[Record, list[Record]]:
-        """The record of the turn, and one of each group that failed."""
+        """The record of the turn, and what failed."""
         figures: list[Record] = []
         failures: list[Record] = []
         peak = 0
         discards_before = self.device.stat().discards
         raw_us = self.prepare()
-        groups = make_groups(self.configuration, self.scale, self.only)
-        for group in groups:
-            say(f"  {self.side.name}: {group.name}")
-            try:
-                measured, group_peak = self._run_group(group)
-                figures += measured
-                peak = max(peak, group_peak)
-            except BenchError as error:
-                say(f"  {self.side.name}: {group.name} failed: {error}")
-                failures.append(self._record("failure", group=group.name, error=str(error)))
+        try:
+            figures, peak = self._run_group()
+        except BenchError as error:
+            say(f"  {self.side.name}: {self.group.name} failed: {error}")
+            failures.append(self._record("failure", error=str(error)))
         problem = self.side.finish()
         if problem:
             say(f"  {self.side.name}: the check at the end failed: {problem}")
-            failures.append(self._record("failure", group="check", error=problem))
+            failures.append(self._record("failure", error=f"the check at the end: {problem}"))
         discards = self.device.stat().discards - discards_before
         record = self._record(
             "turn", raw_us=raw_us, peak_bytes=peak, discards=discards, figures=figures
@@ -70,6 +64,7 @@ class Turn:
             "kind": kind,
             "configuration": self.configuration.name,
             "round": self.round,
+            "group": self.group.name,
             "side": self.side.name,
             **fields,
         }
@@ -78,24 +73,23 @@ class Turn:
         """Time of one raw write and flush, taken on the blocks the side is about to get."""
         if not self.side.on_device:
             return None
-        self.device.rewrite()
         raw_us = self.device.write_and_flush_us(RAW_WRITES)
         self.side.prepare(self.device)
         return raw_us
 
-    def _run_group(self, group: Group) -> tuple[list[Record], int]:
+    def _run_group(self) -> tuple[list[Record], int]:
         figures: list[Record] = []
         peak = 0
-        for number, step in enumerate(steps_for(self.side, group)):
-            cgroup = self.open_cgroup(group, step)
+        for number, step in enumerate(self.steps()):
+            cgroup = self.open_cgroup(step)
             try:
                 measured = run_db_bench(
-                    self.step_command(group, step, number),
+                    self.step_command(step, number),
                     step.benchmarks,
                     cgroup,
                     self.device if self.side.on_device else None,
                     self.logs
-                    / f"{self.side.name}.{self.configuration.name}.{group.name}.{number}.log",
+                    / f"{self.side.name}.{self.configuration.name}.{self.group.name}.{number}.log",
                 )
                 peak = max(peak, cgroup.peak_bytes())
             finally:
@@ -103,25 +97,24 @@ class Turn:
             figures += with_settling(measured)
         return figures, peak
 
-    def step_command(self, group: Group, step: Step, number: int) -> list[str]:
+    def steps(self) -> tuple[Step, ...]:
+        """RocksDB's memory file system lives in one process: what cannot be joined is left out."""
+        if self.side.on_device:
+            return self.group.steps
+        joined = self.group.joined()
+        return joined.steps if joined.labels() else ()
+
+    def step_command(self, step: Step, number: int) -> list[str]:
         flags = common_flags(self.configuration) | dict(step.flags)
         if number > 0:
             flags["use_existing_db"] = 1
-        return self.side.command(flag_words(flags), group.direct)
+        return self.side.command(flag_words(flags), self.group.direct)
 
-    def open_cgroup(self, group: Group, step: Step) -> Cgroup:
+    def open_cgroup(self, step: Step) -> Cgroup:
         drop_caches()
-        reads_directly = group.direct and step.labels()  # loading the data needs more
+        reads_directly = self.group.direct and step.labels()  # loading the data needs more
         limit = self.scale.direct_memory_bytes if reads_directly else self.scale.memory_bytes
         return Cgroup(f"basalt-bench-{os.getpid()}", limit if self.side.limited else None)
-
-
-def steps_for(side: Side, group: Group) -> tuple[Step, ...]:
-    """RocksDB's memory file system lives in one process: what cannot be joined is left out."""
-    if side.on_device:
-        return group.steps
-    joined = group.joined()
-    return joined.steps if joined.labels() else ()
 
 
 def drop_caches() -> None:

@@ -58,6 +58,9 @@ class Configuration:
         return f"{self.value_bytes}B-{self.compression}"
 
 
+LARGEST = Configuration(1024, "none")
+
+
 @dataclass(frozen=True)
 class Scale:
     """How much is done. `factor` shrinks everything for trials."""
@@ -181,6 +184,8 @@ def _sync_groups(scale: Scale) -> list[Group]:
 
 def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     keys = scale.keys(configuration)
+    # What reads before it writes takes its count from --reads.
+    updates = min(keys, scale.keys(LARGEST))
     settle = Benchmark("compact")
     chain = (
         Benchmark("fillseq", "fillseq"),
@@ -203,7 +208,7 @@ def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
         "level0_stop_writes_trigger": 1000,
     }
     return [
-        Group("write", (Step(chain, {"num": keys, "readwritepercent": 50}),)),
+        Group("write", (Step(chain, {"num": keys, "reads": updates, "readwritepercent": 50}),)),
         Group(
             "compact",
             (Step((Benchmark("fillrandom"), Benchmark("compact", "compact")), only_flushed),),
@@ -211,7 +216,7 @@ def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     ]
 
 
-def _cached_group(configuration: Configuration, scale: Scale) -> Group:
+def _cached_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     flags: dict[str, object] = {
         "num": scale.keys(configuration),
         "seek_nexts": 10,
@@ -229,6 +234,10 @@ def _cached_group(configuration: Configuration, scale: Scale) -> Group:
         Benchmark("seekrandom", "seekrandom"),
         Benchmark("readrandomwriterandom", "mix-95"),
         Benchmark("mixgraph", "mixgraph"),
+        Benchmark("compact"),
+    )
+    full_speed = (
+        Benchmark("readseq"),
         Benchmark("readwhilewriting", "readwhilewriting", counts_writes=True),
         Benchmark("compact"),
     )
@@ -246,16 +255,19 @@ def _cached_group(configuration: Configuration, scale: Scale) -> Group:
         Benchmark("readseq"),
         Benchmark("readwhilewriting", "readwhilewriting-small", counts_writes=True),
     )
-    return Group(
-        "cached",
-        (
-            Step(load, flags),
-            Step(reads, flags),
-            limited(10),
-            limited(50),
-            Step(starved, small, in_memory=False),
+    return [
+        Group("cached", (Step(load, flags), Step(reads, flags))),
+        Group(
+            "beside",
+            (
+                Step(load, flags),
+                Step(full_speed, flags),
+                limited(10),
+                limited(50),
+                Step(starved, small, in_memory=False),
+            ),
         ),
-    )
+    ]
 
 
 def _direct_group(configuration: Configuration, scale: Scale) -> Group:
@@ -289,7 +301,7 @@ def make_groups(configuration: Configuration, scale: Scale, only: set[str]) -> l
     groups = [
         *_sync_groups(scale),
         *_write_groups(configuration, scale),
-        _cached_group(configuration, scale),
+        *_cached_groups(configuration, scale),
         _direct_group(configuration, scale),
     ]
     if not only:
