@@ -24,7 +24,7 @@ METHOD = (
     "and loop threads; it is only honest on an otherwise idle machine.",
     "A raw write and flush is a pwrite of 4 KiB with O_DIRECT and an fdatasync on the device "
     "itself, at ascending positions, timed one by one from Python (about 1 µs of it); the median "
-    "of 2000 before each turn; the figure is the median of all turns.",
+    "of 2000 before each turn. fillsync-1 is compared with the median of those before its own turns.",
     "Queue depth is the kernel's time of requests in flight over the time that passed.",
     "A workload meets its target if its throughput does, over ext4 and over xfs, and the CPU time "
     "of the whole machine per operation is below ext4's; where a target of throughput is above "

@@ -83,6 +83,8 @@ class Table:
     def __init__(self, records: list[Record], configuration: str) -> None:
         self.figures: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
         self.raw_us: list[float] = []
+        # Taken right before fillsync-1: what its time is compared with.
+        self.sync_raw_us: list[float] = []
         self.discards = 0
         self.rounds: set[int] = set()
         for record in records:
@@ -92,6 +94,8 @@ class Table:
             self.discards += record.get("discards", 0)
             if record.get("raw_us"):
                 self.raw_us.append(record["raw_us"])
+                if any(figures["label"] == "fillsync-1" for figures in record["figures"]):
+                    self.sync_raw_us.append(record["raw_us"])
             for figures in record["figures"]:
                 if figures["label"]:
                     self.figures[record["side"]][figures["label"]].append(figures)

@@ -93,11 +93,11 @@ def check_raw(table: Table, label: str) -> list[Check]:
 
 
 def raw_multiple(table: Table, label: str, side: str = "basalt") -> float | None:
-    """Time of one operation over the median raw write and flush of the same run."""
+    """Time of one operation over the median of the raw writes and flushes beside it."""
     rate = table.median(side, label, ops)
-    if rate is None or not table.raw_us:
+    if rate is None or not table.sync_raw_us:
         return None
-    return 1e6 / rate / statistics.median(table.raw_us)
+    return 1e6 / rate / statistics.median(table.sync_raw_us)
 
 
 def check_cpu(table: Table, label: str) -> list[Check]:
