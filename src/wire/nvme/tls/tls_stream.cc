@@ -82,7 +82,6 @@ std::string openssl_reason() {
 }  // namespace
 
 struct TlsStream::Session {
-  ContextPointer context;
   SslPointer ssl;
   SessionPointer psk;    // the key in use, as OpenSSL has it
   std::string identity;  // and its name
@@ -154,16 +153,35 @@ struct TlsStream::Session {
            SSL_SESSION_set_protocol_version(psk.get(), TLS1_3_VERSION) == 1;
   }
 
-  bool prepare(int fd, const SSL_METHOD* method) {
-    context.reset(SSL_CTX_new(method));
+  // What all connections of a side have in common; making it takes longer than a connection.
+  static ContextPointer make_context(const SSL_METHOD* method) {
+    ContextPointer context(SSL_CTX_new(method));
     if (context == nullptr || SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_ciphersuites(context.get(), "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256") !=
             1) {
-      return false;
+      return nullptr;
     }
     SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(context.get(), 0);  // a key is all it takes to come again
-    ssl.reset(SSL_new(context.get()));
+    return context;
+  }
+
+  static SSL_CTX* client_context() {
+    static const ContextPointer context = make_context(TLS_client_method());
+    return context.get();
+  }
+
+  static SSL_CTX* server_context() {
+    static const ContextPointer context = [] {
+      ContextPointer made = make_context(TLS_server_method());
+      if (made != nullptr) SSL_CTX_set_client_hello_cb(made.get(), &Session::look_for_key, nullptr);
+      return made;
+    }();
+    return context.get();
+  }
+
+  bool prepare(int fd, SSL_CTX* context) {
+    if (context != nullptr) ssl.reset(SSL_new(context));
     if (ssl == nullptr) return false;
     SSL_set_app_data(ssl.get(), this);
     SSL_set_mode(ssl.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -182,19 +200,18 @@ struct TlsStream::Session {
   }
 
   bool prepare_client(int fd, const auth::TlsPsk& given) {
-    if (!prepare(fd, TLS_client_method()) || !set_key(given)) return false;
+    if (!prepare(fd, client_context()) || !set_key(given)) return false;
     SSL_set_verify(ssl.get(), SSL_VERIFY_PEER, nullptr);  // no certificate passes
     SSL_set_psk_use_session_callback(ssl.get(), &Session::offer);
     return true;
   }
 
   bool prepare_server(int fd, FindKey find) {
-    if (!prepare(fd, TLS_server_method()) ||
+    if (!prepare(fd, server_context()) ||
         SSL_set1_groups_list(ssl.get(), "X25519:P-256:P-384") != 1) {  // quick ones
       return false;
     }
     find_key = std::move(find);
-    SSL_CTX_set_client_hello_cb(context.get(), &Session::look_for_key, nullptr);
     SSL_set_psk_find_session_callback(ssl.get(), &Session::use);
     return true;
   }
