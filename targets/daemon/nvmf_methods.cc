@@ -246,12 +246,9 @@ void Daemon::add_nvmf_methods() {
       return error(StatusCode::invalid_argument,
                    "there is no transport yet: nvmf_create_transport, trtype TCP, comes first");
     }
-    BASALT_TRY_ASSIGN(
-        const auto listening,
-        target_->add_listener(nqn, *address, secure ? nvmf::Security::tls : nvmf::Security::none));
-    if (state != nvme::AccessState::optimized) {
-      BASALT_TRY(target_->set_access(nqn, listening, state));
-    }
+    const auto security = secure ? nvmf::Security::tls : nvmf::Security::none;
+    BASALT_TRY_ASSIGN([[maybe_unused]] const auto listening,
+                      target_->add_listener(nqn, *address, security, state));
     return Json(true);
   });
   dispatcher_.add("nvmf_subsystem_listener_set_ana_state", [this](Params& params) -> Result<Json> {
@@ -401,17 +398,22 @@ Json Daemon::nvmf_config() const {
   };
   if (!transport_.is_null()) add("nvmf_create_transport", transport_);
   for (const auto& subsystem : target_->subsystems()) {
-    if (subsystem->is_discovery()) continue;
     const nvmf::SubsystemOptions& options = subsystem->options();
     const std::string& nqn = subsystem->nqn();
-    add("nvmf_create_subsystem", {{"nqn", nqn},
-                                  {"serial_number", options.serial},
-                                  {"model_number", options.model},
-                                  {"allow_any_host", subsystem->any_host_allowed()},
-                                  {"ana_reporting", options.reports_access},
-                                  {"max_namespaces", options.max_namespaces},
-                                  {"min_cntlid", options.min_controller_id},
-                                  {"max_cntlid", options.max_controller_id}});
+    if (subsystem->is_discovery()) {  // there from the start
+      if (!subsystem->any_host_allowed()) {
+        add("nvmf_subsystem_allow_any_host", {{"nqn", nqn}, {"allow_any_host", false}});
+      }
+    } else {
+      add("nvmf_create_subsystem", {{"nqn", nqn},
+                                    {"serial_number", options.serial},
+                                    {"model_number", options.model},
+                                    {"allow_any_host", subsystem->any_host_allowed()},
+                                    {"ana_reporting", options.reports_access},
+                                    {"max_namespaces", options.max_namespaces},
+                                    {"min_cntlid", options.min_controller_id},
+                                    {"max_cntlid", options.max_controller_id}});
+    }
     for (const std::string& host : subsystem->hosts()) {
       const auto with_keys = host_keys_.find({nqn, host});
       add("nvmf_subsystem_add_host",
@@ -431,6 +433,8 @@ Json Daemon::nvmf_config() const {
       }
     }
     for (const auto& [address, security] : target_->listeners_of(*subsystem)) {
+      // Discovery is reached through all there are.
+      if (!subsystem->listens_on(address.to_string())) continue;
       Json params = {{"nqn", nqn}, {"listen_address", describe_address(address)}};
       const nvme::AccessState access = subsystem->access(address.to_string());
       if (access != nvme::AccessState::optimized) params["ana_state"] = name_of_access(access);

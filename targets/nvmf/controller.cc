@@ -44,7 +44,10 @@ Controller::~Controller() = default;
 
 void Controller::start(Queue& admin_queue) {
   admin_queue_ = &admin_queue;
-  access_.store(subsystem_->access(listener_));  // changes from here on are told to it
+  // Changes are told to it; one that is while it looks is in the subsystem already.
+  do {
+    access_.store(subsystem_->access(listener_));
+  } while (subsystem_->access(listener_) != access_.load());
   {
     const MutexLock lock(mutex_);
     queues_[0] = &admin_queue;

@@ -51,8 +51,12 @@ class Controller : public std::enable_shared_from_this<Controller> {
   // By its subsystem, which lets it in.
   void admit(uint16_t id, std::optional<HostSecrets> secrets) {
     id_ = id;
+    proven_ = !secrets;
     secrets_ = std::move(secrets);
   }
+  // Its host is who it says it is, as far as that is asked. Guarded by its subsystem's mutex.
+  bool is_proven() const { return proven_; }
+  void set_proven() { proven_ = true; }
   bool is_ready() const { return ready_.load(std::memory_order_acquire); }
   size_t io_queue_count();
   // A command came from the host.
@@ -121,6 +125,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   const HostIdentity host_;
   uint16_t id_ = 0;
   std::optional<HostSecrets> secrets_;
+  bool proven_ = false;
   std::atomic<bool> ready_{false};
   std::atomic<bool> alive_{true};
   std::atomic<bool> ended_{false};

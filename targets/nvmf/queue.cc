@@ -209,6 +209,11 @@ void Queue::took_message() noexcept {
 
 void Queue::report_authentication() noexcept {
   if (authenticator_->done()) {
+    if (const Status status = controller_->subsystem().confirm(*controller_); !status.ok()) {
+      target_.log(LogLevel::warning, peer_ + ": host " + controller_->host().nqn +
+                                         " is not let in: " + std::string(status.message()));
+      return transport_.hang_up("another host has its identifier");
+    }
     record_->admitted.store(true, std::memory_order_relaxed);
     return authenticator_.reset();
   }

@@ -104,9 +104,9 @@ Result<nvme::auth::TlsKey> Subsystem::tls_key_of(const std::string& host_nqn) co
   return error(StatusCode::permission_denied, "host " + host_nqn + " has no TLS key for " + nqn());
 }
 
-Status Subsystem::add_listener(const std::string& address) {
+Status Subsystem::add_listener(const std::string& address, nvme::AccessState state) {
   const MutexLock lock(mutex_);
-  if (listeners_.try_emplace(address, nvme::AccessState::optimized).second) return {};
+  if (listeners_.try_emplace(address, state).second) return {};
   return {StatusCode::already_exists, nqn() + ": listens on " + address + " already"};
 }
 
@@ -134,11 +134,14 @@ nvme::AccessState Subsystem::access(const std::string& address) const {
   return found == listeners_.end() ? nvme::AccessState::optimized : found->second;
 }
 
+Status Subsystem::check_reports_access() const {
+  if (options_.reports_access) return {};
+  return {StatusCode::unsupported,
+          nqn() + ": does not report how it is reached (ana_reporting, when it is created)"};
+}
+
 Status Subsystem::set_access(const std::string& address, nvme::AccessState state) {
-  if (!options_.reports_access) {
-    return {StatusCode::unsupported,
-            nqn() + ": does not report how it is reached (ana_reporting, when it is created)"};
-  }
+  BASALT_TRY(check_reports_access());
   const MutexLock lock(mutex_);
   const auto found = listeners_.find(address);
   if (found == listeners_.end()) {
@@ -273,6 +276,23 @@ Result<std::shared_ptr<const Namespace>> Subsystem::remove_namespace(uint32_t ns
   return removed;
 }
 
+// With `mutex_` held. Who has not proven its name yet keeps nobody out.
+Status Subsystem::check_identifier(const HostIdentity& host) const {
+  for (const auto& [id, known] : controllers_) {
+    if (known->is_proven() && known->host().id == host.id && known->host().nqn != host.nqn) {
+      return {StatusCode::permission_denied, "its identifier is that of " + known->host().nqn};
+    }
+  }
+  return {};
+}
+
+Status Subsystem::confirm(Controller& controller) {
+  const MutexLock lock(mutex_);
+  BASALT_TRY(check_identifier(controller.host()));
+  controller.set_proven();
+  return {};
+}
+
 Status Subsystem::attach(const std::shared_ptr<Controller>& controller, bool secured) {
   const HostIdentity& host = controller->host();
   const MutexLock lock(mutex_);
@@ -284,11 +304,7 @@ Status Subsystem::attach(const std::shared_ptr<Controller>& controller, bool sec
     return {StatusCode::permission_denied,
             "it has a TLS key for " + nqn() + " and connects in the clear"};
   }
-  for (const auto& [id, known] : controllers_) {
-    if (known->host().id == host.id && known->host().nqn != host.nqn) {
-      return {StatusCode::permission_denied, "its identifier is that of " + known->host().nqn};
-    }
-  }
+  BASALT_TRY(check_identifier(host));
   // The next number in turn, so that one is not given again soon after its controller has gone.
   const uint32_t count = options_.max_controller_id - options_.min_controller_id + 1u;
   for (uint32_t tries = 0; tries < count; ++tries) {

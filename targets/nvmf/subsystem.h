@@ -71,11 +71,14 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   Result<nvme::auth::TlsKey> tls_key_of(const std::string& host_nqn) const;
 
   // "address:port" of a listener that leads here.
-  Status add_listener(const std::string& address);
+  Status add_listener(const std::string& address,
+                      nvme::AccessState state = nvme::AccessState::optimized);
   Status remove_listener(const std::string& address);
   bool listens_on(const std::string& address) const;
   // How its namespaces are reached through that listener; optimized, unless somebody has said otherwise.
   nvme::AccessState access(const std::string& address) const;
+  // Errors: unsupported.
+  Status check_reports_access() const;
   // Errors: not_found; unsupported (it does not report access).
   Status set_access(const std::string& address, nvme::AccessState state);
   std::vector<std::string> listeners() const;
@@ -106,6 +109,9 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   // Errors: permission_denied (its host is not allowed, comes in the clear though it has a TLS key, calls itself otherwise
   // elsewhere, or the subsystem is closed), no_space.
   Status attach(const std::shared_ptr<Controller>& controller, bool secured);
+  // Its host has proven who it is: from now on others cannot call themselves by its identifier. Errors: permission_denied
+  // (another has come first).
+  Status confirm(Controller& controller);
   // No controller is let in any more.
   void close();
   void detach(const Controller& controller);
@@ -125,6 +131,7 @@ class Subsystem : public std::enable_shared_from_this<Subsystem> {
   std::map<std::string, HostKeys> hosts_;
   std::map<std::string, nvme::AccessState> listeners_;
   Status check_limited(uint32_t nsid, const std::string& host_nqn) const;
+  Status check_identifier(const HostIdentity& host) const;
 
   std::shared_ptr<const NamespaceTable> namespaces_ = std::make_shared<NamespaceTable>();
   std::map<uint32_t, std::set<std::string>>

@@ -374,9 +374,10 @@ void Target::discovery_changed() {
 // ---- Listeners and connections
 
 Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenAddress& address,
-                                           Security security) {
+                                           Security security, nvme::AccessState state) {
   const MutexLock change(changing_);
   BASALT_TRY_ASSIGN(const auto subsystem, get(nqn));
+  if (state != nvme::AccessState::optimized) BASALT_TRY(subsystem->check_reports_access());
   std::shared_ptr<TcpListener> listener;
   {
     const MutexLock lock(mutex_);
@@ -402,7 +403,7 @@ Result<ListenAddress> Target::add_listener(const std::string& nqn, const ListenA
                      (is_tls ? "through TLS" : "in the clear") +
                      " already, for another subsystem; take another port");
   }
-  BASALT_TRY(subsystem->add_listener(listener->address().to_string()));
+  BASALT_TRY(subsystem->add_listener(listener->address().to_string(), state));
   discovery_changed();
   return listener->address();
 }

@@ -104,9 +104,11 @@ class Target {
   Status add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys = {});
   Status remove_host(const std::string& nqn, const std::string& host_nqn);
   // Port "0": any that is free. Answers where it listens. Subsystems that share an address share its security. Errors:
-  // not_found, already_exists, invalid_argument, permission_denied, busy.
+  // not_found, already_exists, invalid_argument, permission_denied, busy, unsupported (another state than optimized, of a
+  // subsystem that does not report access).
   Result<ListenAddress> add_listener(const std::string& nqn, const ListenAddress& address,
-                                     Security security = Security::none);
+                                     Security security = Security::none,
+                                     nvme::AccessState state = nvme::AccessState::optimized);
   // Connections that came in by it to this subsystem stay. Errors: not_found.
   Status remove_listener(const std::string& nqn, const ListenAddress& address);
 

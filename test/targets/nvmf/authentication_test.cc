@@ -90,6 +90,23 @@ TEST_F(NvmfAuthentication, RefusesWithALineInTheLog) {
   EXPECT_EQ(log_.count("there is no controller's secret"), 1u);
 }
 
+// Goal: who calls himself by another's name and identifier, and can prove neither, keeps nobody out.
+TEST_F(NvmfAuthentication, WhoHasProvedNothingKeepsNobodyOut) {
+  constexpr const char* kOpen = "nqn.2014-08.org.example:open";
+  let_in(false);
+  served_.expect_ok(served_.target->add_host(ServedTarget::kNqn, kOpen));
+  const auto come = [&](RawHost& host, const char* name) {
+    host.open();
+    return host.connect(RawHost::connect_data(ServedTarget::kNqn, nvme::kAnyController, name), 0)
+        .status();
+  };
+  RawHost liar(served_.address), host(served_.address), late(served_.address);
+  EXPECT_TRUE(come(liar, kHost).ok());
+  EXPECT_TRUE(come(host, kOpen).ok());  // of the same identifier
+  EXPECT_FALSE(come(late, kHost).ok());
+  EXPECT_EQ(log_.count(std::string("its identifier is that of ") + kOpen), 1u);
+}
+
 // ---- A host that does it wrong
 
 nvme::Command authentication(nvme::FabricsType type, size_t bytes) {
