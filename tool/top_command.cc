@@ -29,9 +29,13 @@ struct TopArguments {
 Result<Json> look(const TopArguments& arguments) {
   BASALT_TRY_ASSIGN(Json answer, rpc::call(arguments.socket, "basalt_get_metrics", Json()));
   if (answer.contains("result") && answer["result"].is_object()) return Json(answer["result"]);
-  return error(StatusCode::unsupported, arguments.socket +
-                                            ": what serves this socket does not know "
-                                            "basalt_get_metrics; is it a basaltd of this version?");
+  const Json told = answer.contains("error") ? answer["error"] : Json();
+  const bool has_words =
+      told.is_object() && told.contains("message") && told["message"].is_string();
+  return error(StatusCode::unsupported,
+               arguments.socket + ": " +
+                   (has_words ? told["message"].get<std::string>()
+                              : "an answer that is none; is it a basaltd of this version?"));
 }
 
 // A terminal shows as much of it as there is room for; everything else gets all of it.

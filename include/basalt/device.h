@@ -249,6 +249,9 @@ struct DeviceOpenOptions {
   OpenMode mode = OpenMode::read_write;
   // How long to wait for a killed owner's last writes to drain before saying "in use".
   Duration lock_timeout = std::chrono::seconds(5);
+  // False: what is missing, empty or too small is an error, even if the URI says how large to make it (size=, grow=1). For who
+  // expects to find what was there before.
+  bool may_create = true;
 };
 
 // Opens a device URI ("file:/path?size=64G", "ram:4G", …; grammar in docs/ARCHITECTURE.md). Opening

@@ -19,6 +19,8 @@ constexpr const char* kAio = "AIO disk";
 constexpr const char* kUring = "URING bdev";
 constexpr const char* kUri = "Basalt device";
 
+constexpr uint64_t kMostBytes = uint64_t{1} << 62;
+
 Uri make_uri(const std::string& scheme, const std::string& argument) {
   Uri uri;
   uri.scheme = scheme;
@@ -114,7 +116,8 @@ void Daemon::add_bdev_methods() {
   const auto memory = [](const char* scheme) {
     return [scheme](Params& params) {
       const uint64_t block = params.number("block_size", 512, 65536);
-      const uint64_t blocks = params.number("num_blocks", 1, uint64_t{1} << 53);
+      const uint64_t blocks =
+          params.number("num_blocks", 1, kMostBytes / std::max(block, uint64_t{1}));
       params.only("physical_block_size", block);
       params.only("optimal_io_boundary", 0);
       params.only("numa_id", -1);

@@ -15,7 +15,8 @@ Status BdevTable::check_free(const std::string& name) const {
 
 Status BdevTable::add(Bdev bdev, const std::string& uri, OpenMode mode) {
   BASALT_TRY(check_free(bdev.name));
-  BASALT_TRY_ASSIGN(bdev.device, open_device(context_, uri, {.mode = mode}));
+  BASALT_TRY_ASSIGN(bdev.device,
+                    open_device(context_, uri, {.mode = mode, .may_create = may_create_}));
   return add(std::move(bdev));
 }
 

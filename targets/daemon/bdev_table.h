@@ -37,6 +37,8 @@ class BdevTable {
 
   // Opens `uri` and takes the rest of `bdev` as it is. Errors: already_exists; open_device()'s.
   Status add(Bdev bdev, const std::string& uri, OpenMode mode = OpenMode::read_write);
+  // Whether files that are missing may be made (size=), as at first. Not while what was there before is opened again.
+  void set_may_create(bool may) { may_create_ = may; }
   // With its device, which is open. Errors: already_exists.
   Status add(Bdev bdev);
   // Errors: not_found, naming those there are.
@@ -63,6 +65,7 @@ class BdevTable {
 
   Context& context_;
   Notifications& notifications_;
+  bool may_create_ = true;
   // Held, for moments, while the list is changed, and where others than the control plane look at it.
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<Bdev>> bdevs_;

@@ -135,8 +135,11 @@ Result<bool> Daemon::restore() {
   const Json config = Json::parse(*kept, nullptr, false);
   const std::string what = state_->name() + ": the configuration kept there";
   if (config.is_discarded()) return error(StatusCode::corruption, what + " is not JSON");
-  if (const Status made = configure(config); !made.ok()) return error(made.with_context(what));
-  kept_config_ = *kept;
+  bdevs_.set_may_create(false);
+  const Status made = configure(config);
+  bdevs_.set_may_create(true);
+  if (!made.ok()) return error(made.with_context(what));
+  kept_config_ = seen_config_ = *kept;
   return true;
 }
 
@@ -155,11 +158,15 @@ Status Daemon::keep() {
   return {};
 }
 
-// Whatever the call was: what it has changed shows in the configuration.
+// Whatever the call was: what it has changed shows in the configuration. One that changed nothing does not fail for those before
+// it, and tries again for them.
 Status Daemon::keep_config() {
   std::string text = config().dump();
+  const bool changed = text != seen_config_;
+  if (changed) seen_config_ = text;
   if (text == kept_config_) return {};
-  BASALT_TRY(state_->put(kConfigKey, text));
+  const Status put = state_->put(kConfigKey, text);
+  if (!put.ok()) return changed ? put : Status();
   kept_config_ = std::move(text);
   return {};
 }

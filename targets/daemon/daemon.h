@@ -50,8 +50,8 @@ class Daemon {
   }
   // Makes the calls of the configuration that was kept last, as configure(). False: there is none, or no state directory.
   Result<bool> restore();
-  // Keeps the configuration as it is, and from here on whenever a call has changed it. What cannot be kept fails the call, which
-  // was made all the same, and is tried again after the next one. Without a state directory: nothing.
+  // Keeps the configuration as it is, and from here on whenever a call has changed it. What cannot be kept fails the call that changed it, which
+  // was made all the same, and is tried again after each that follows. Without a state directory: nothing.
   Status keep();
   // From here on calls come by the socket.
   Status serve(const std::string& socket_path);
@@ -87,6 +87,8 @@ class Daemon {
   // Those that stand on it go first, as with SPDK, and namespaces go before their bdev: hosts are told.
   Status delete_bdev(const std::string& name);
   Status remove_namespace(const std::string& nqn, uint32_t nsid);
+  // Errors: busy (a host's or a controller's).
+  Status check_unused(const std::string& key) const;
   // The file of a key of the keyring. Errors: not_found; those of the file.
   Result<std::string> key_path(const std::string& key) const;
   Result<rpc::Json> attach_controller(NvmeAttachment attachment);
@@ -100,6 +102,7 @@ class Daemon {
   std::unique_ptr<StateStore> state_;  // null: nothing is kept
   std::unique_ptr<nvmf::ReservationStore> kept_reservations_;
   std::string kept_config_;   // as it is in state_
+  std::string seen_config_;   // as the last call left it
   bool configuring_ = false;  // calls within a call: the outer one is kept
   std::vector<std::unique_ptr<Reactor>> reactors_;
   Notifications notifications_;

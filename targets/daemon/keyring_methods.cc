@@ -22,6 +22,7 @@ void Daemon::add_keyring_methods() {
   dispatcher_.add("keyring_file_remove_key", [this](Params& params) -> Result<Json> {
     const std::string name = params.text("name");
     BASALT_TRY(params.done());
+    BASALT_TRY(check_unused(name));
     if (keys_.erase(name) == 0) return error(StatusCode::not_found, "no key " + name);
     return Json(true);
   });
@@ -33,6 +34,31 @@ void Daemon::add_keyring_methods() {
     }
     return list;
   });
+}
+
+// What was configured with it could not be made again.
+Status Daemon::check_unused(const std::string& key) const {
+  const auto uses = [&](const Json& values) {
+    for (const char* member : {"dhchap_key", "dhchap_ctrlr_key", "psk"}) {
+      if (!values.contains(member)) continue;
+      const Json& value = values[member];
+      if ((value.is_string() ? value.get<std::string>() : value.dump()) == key) return true;
+    }
+    return false;
+  };
+  for (const auto& [who, values] : host_keys_) {
+    if (uses(values)) {
+      return {StatusCode::busy, "key " + key + " is that of host " + who.second + " in " +
+                                    who.first + "; nvmf_subsystem_remove_host comes first"};
+    }
+  }
+  for (const auto& [name, attachment] : attachments_) {
+    if (uses(attachment.params)) {
+      return {StatusCode::busy, "key " + key + " is that of controller " + name +
+                                    "; bdev_nvme_detach_controller comes first"};
+    }
+  }
+  return {};
 }
 
 Result<std::string> Daemon::key_path(const std::string& key) const {

@@ -1,8 +1,8 @@
 // MetricsServer: a daemon's metrics for Prometheus, over HTTP by prometheus-cpp.
 //
 // GET /metrics: devices, namespaces, hosts, reactors; GET /metrics/queues: the I/O queues one by one. What is asked for is made
-// from a snapshot on the thread that answers, one of two that belong to the server; a client that reads slowly or not at
-// all occupies one of them for kRequestTimeoutMs, and nothing else.
+// from a snapshot on the thread that answers, one of two that belong to the server; a client that does not read
+// occupies one of them until kRequestTimeoutMs after the last byte it took, and nothing else.
 //
 // Threads: open() and the destructor one at a time.
 #pragma once

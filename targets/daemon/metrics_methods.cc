@@ -45,7 +45,8 @@ Json describe_totals(const nvmf::DeviceTotals& totals) {
           {"errors", totals.errors},
           {"read", kind(totals.reads, totals.read_bytes, totals.read_latency)},
           {"write", kind(totals.writes, totals.written_bytes, totals.write_latency)},
-          {"flush", kind(totals.flushes, 0, totals.flush_latency)}};
+          {"flush", kind(totals.flushes, 0, totals.flush_latency)},
+          {"discards", totals.discards}};
 }
 
 // The members of `more` after those of `json`.
@@ -81,8 +82,10 @@ void Daemon::add_metrics_methods() {
       reactors.push_back({{"name", name},
                           {"busy", stats.busy.count()},
                           {"looking", stats.looking.count()},
+                          {"look_before_sleep", stats.look.count()},
                           {"asleep", stats.asleep.count()},
                           {"sleeps", stats.sleeps},
+                          {"admin_qpairs", group.admin_queues},
                           {"io_qpairs", group.io_queues},
                           {"io_commands", group.io_commands}});
     }

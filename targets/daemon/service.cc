@@ -26,6 +26,7 @@ sigset_t termination() {
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);  // its terminal has gone
   return set;
 }
 

@@ -89,12 +89,15 @@ Status sync_directory(const std::string& directory) {
   return {StatusCode::io_error, directory + ": fsync: " + std::strerror(errno)};
 }
 
-std::string uri_of(const std::string& path, bool makes) {
+enum class Space : uint8_t { as_it_is, sparse, reserved };
+
+std::string uri_of(const std::string& path, Space space) {
   Uri uri;
   uri.scheme = "file";
   uri.argument = path;
   uri.set("direct", "0");  // on any file system; what is waited for is flushed
-  if (makes) uri.set("size", format_size(kFileBytes));
+  if (space != Space::as_it_is) uri.set("size", format_size(kFileBytes));
+  if (space == Space::reserved) uri.set("reserve", "1");
   return uri.to_string();
 }
 
@@ -111,8 +114,18 @@ Status make_file(const std::string& directory, const std::string& path, LogSink*
   const std::string unfinished = path + ".new";
   BASALT_TRY_ASSIGN(const auto context, make_context(log));
   {
-    BASALT_TRY_ASSIGN(const auto device, open_device(*context, uri_of(unfinished, true)));
-    BASALT_TRY(StateStore::make(*context, *device));
+    // Reserved: when others fill the file system, what fences hosts off can still be written.
+    auto device = open_device(*context, uri_of(unfinished, Space::reserved));
+    if (!device && device.error().code() == StatusCode::unsupported) {
+      context->log().log(LogLevel::warning, "state",
+                         path +
+                             ": no space can be reserved on this file system; should it become "
+                             "full, nothing more is kept");
+      device = open_device(*context, uri_of(unfinished, Space::sparse));
+    }
+    if (!device) return device.error();
+    BASALT_TRY(StateStore::make(*context, **device));
+    context->log().log(LogLevel::warning, "state", path + ": made anew; nothing was kept here");
   }
   // Another process may have been faster.
   if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0) {
@@ -142,7 +155,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(const std::string& director
     return error(StatusCode::invalid_argument, path + ": is not a file, which the state would be");
   }
   BASALT_TRY_ASSIGN(auto context, make_context(log));
-  BASALT_TRY_ASSIGN(auto device, open_device(*context, uri_of(path, false)));
+  BASALT_TRY_ASSIGN(auto device, open_device(*context, uri_of(path, Space::as_it_is)));
   return open(std::move(context), std::move(device));
 }
 

@@ -1,11 +1,11 @@
 // StateStore: what a daemon remembers through power loss: values by keys, in a blob store of its own.
 //
-// DIR/state, a sparse file with Basalt's store in it, of which the catalog alone is used: it is journaled, checksummed and kept
+// DIR/state, a file with Basalt's store in it, of which the catalog alone is used: it is journaled, checksummed and kept
 // twice (docs/format/state.md). A value changes as one: what does not fit a catalog entry is written in pieces beside those there
 // were, and the transaction that puts its head in place makes it the value. Pieces no head names, left by a process that
 // died between, are swept when it is opened.
 //
-// It has a Context of its own, so that waiting for it on another's executor does not keep it from getting on.
+// It has a Context of its own: who waits for it on another's executor does not keep it from getting on.
 //
 // Threads: any; one change at a time. A change is durable when it returns. After a failed write the store takes no more, and
 // every change fails with that error.

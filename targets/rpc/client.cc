@@ -50,7 +50,13 @@ Result<Json> call(const std::string& socket_path, const std::string& method, con
   Json request = {{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}};
   if (!params.is_null()) request["params"] = params;
   std::string_view text;
-  const std::string whole = request.dump();
+  std::string whole;
+  try {
+    whole = request.dump();
+  } catch (const Json::type_error& failure) {
+    return error(StatusCode::invalid_argument,
+                 method + ": its parameters are not UTF-8, which JSON is: " + failure.what());
+  }
   for (text = whole; !text.empty();) {
     const ssize_t sent = ::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
     if (sent < 0) return error(StatusCode::io_error, socket_path + ": " + std::strerror(errno));
@@ -74,6 +80,9 @@ Result<Json> call(const std::string& socket_path, const std::string& method, con
       return error(StatusCode::io_error, socket_path + ": the daemon ended the connection");
     }
     stream.add({buffer.data(), static_cast<size_t>(got)});
+    if (stream.is_too_deep()) {
+      return error(StatusCode::corruption, socket_path + ": its answer is nested too deep");
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #include "targets/rpc/dispatcher.h"
 
 #include <cerrno>
+#include <exception>
 
 namespace basalt::rpc {
 
@@ -83,6 +84,14 @@ Json Dispatcher::answer(const Json& request) const {
 }
 
 std::string Dispatcher::handle(std::string_view text) const {
+  try {
+    return handle_json(text);
+  } catch (const std::exception& failure) {  // memory, first of all
+    return write(error_answer(nullptr, kInternalError, failure.what()));
+  }
+}
+
+std::string Dispatcher::handle_json(std::string_view text) const {
   const Json request = Json::parse(text, nullptr, false);
   if (request.is_discarded()) {
     return write(error_answer(nullptr, kParseError, "this is not JSON"));
@@ -92,6 +101,11 @@ std::string Dispatcher::handle(std::string_view text) const {
     return one.is_null() ? "" : write(one);
   }
   if (request.empty()) return write(error_answer(nullptr, kInvalidRequest, "an empty batch"));
+  if (request.size() > kMaxBatch) {
+    return write(error_answer(nullptr, kInvalidRequest,
+                              "a batch of " + std::to_string(request.size()) + " calls; at most " +
+                                  std::to_string(kMaxBatch)));
+  }
   Json answers = Json::array();
   for (const Json& each : request) {
     if (Json one = answer(each); !one.is_null()) answers.push_back(std::move(one));

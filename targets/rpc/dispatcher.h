@@ -7,6 +7,7 @@
 
 #include <basalt/status.h>
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <string>
@@ -21,6 +22,7 @@ namespace basalt::rpc {
 class Dispatcher {
  public:
   using Method = std::function<Result<Json>(Params&)>;
+  static constexpr size_t kMaxBatch = 256;
 
   void add(const std::string& name, Method method) { methods_[name] = std::move(method); }
   // Called after every call, whatever came of it; its error takes the place of a good result.
@@ -34,6 +36,7 @@ class Dispatcher {
   std::string handle(std::string_view text) const;
 
  private:
+  std::string handle_json(std::string_view text) const;
   Json answer(const Json& request) const;  // null: none
 
   std::map<std::string, Method> methods_;

@@ -10,7 +10,7 @@ std::optional<std::string> JsonStream::take() {
     const size_t begin = text_.find_first_not_of(" \t\r\n");
     text_.erase(0, begin);  // all of it, if there is nothing else
   }
-  for (; looked_at_ < text_.size(); ++looked_at_) {
+  for (; looked_at_ < text_.size() && !is_too_deep(); ++looked_at_) {
     const char c = text_[looked_at_];
     bool ends = false;
     if (in_string_) {

@@ -14,12 +14,14 @@ namespace basalt::rpc {
 class JsonStream {
  public:
   static constexpr size_t kMaxBytes = size_t{1} << 20;  // of one value
+  static constexpr unsigned kMaxDepth = 64;             // what looks at it calls itself for each
 
   void add(std::string_view bytes) { text_.append(bytes); }
   // The next whole value; nothing: more is to come. What is not an object or array ends with its line.
   std::optional<std::string> take();
-  // A value has become too long: nothing sensible follows.
+  // A value has become too long, or is nested too deep: nothing sensible follows. What is too deep is never given out.
   bool is_too_long() const { return text_.size() > kMaxBytes; }
+  bool is_too_deep() const { return depth_ > kMaxDepth; }
 
  private:
   std::string text_;

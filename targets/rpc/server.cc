@@ -10,8 +10,10 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <list>
+#include <utility>
 #include <vector>
 
 #include "targets/rpc/json_stream.h"
@@ -20,8 +22,9 @@ namespace basalt::rpc {
 
 namespace {
 
-// A client that does not read its answer for so long is let go.
-constexpr int kSendTimeoutMs = 5000;
+// A client that has not read its answer in so long is let go.
+constexpr std::chrono::seconds kSendTime{5};
+constexpr int kPauseWithoutDescriptorsMs = 100;
 
 Status socket_error(const std::string& path, const char* call) {
   const StatusCode code =
@@ -30,6 +33,7 @@ Status socket_error(const std::string& path, const char* call) {
 }
 
 bool send_all(int fd, std::string_view text) {
+  const auto end = std::chrono::steady_clock::now() + kSendTime;
   while (!text.empty()) {
     const ssize_t sent = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent >= 0) {
@@ -38,8 +42,10 @@ bool send_all(int fd, std::string_view text) {
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return false;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
     pollfd room{fd, POLLOUT, 0};
-    if (::poll(&room, 1, kSendTimeoutMs) <= 0) return false;
+    if (left.count() <= 0 || ::poll(&room, 1, static_cast<int>(left.count())) == 0) return false;
   }
   return true;
 }
@@ -106,13 +112,14 @@ RpcServer::~RpcServer() {
 void RpcServer::serve() {
   std::list<Connection> connections;
   std::vector<pollfd> entries;
-  for (;;) {
+  for (bool pauses = false;;) {
     entries.assign({{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}});
-    if (connections.size() == kMaxConnections) entries[1].events = 0;
+    if (pauses || connections.size() == kMaxConnections) entries[1].events = 0;
     for (const Connection& connection : connections) {
       entries.push_back({connection.fd.get(), POLLIN, 0});
     }
-    if (::poll(entries.data(), entries.size(), -1) < 0) continue;
+    const int time = std::exchange(pauses, false) ? kPauseWithoutDescriptorsMs : -1;
+    if (::poll(entries.data(), entries.size(), time) < 0) continue;
     if (entries[0].revents != 0) return;
     size_t place = 2;
     for (auto at = connections.begin(); at != connections.end(); ++place) {
@@ -120,7 +127,11 @@ void RpcServer::serve() {
     }
     if ((entries[1].revents & POLLIN) == 0) continue;
     UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (fd) connections.push_back({std::move(fd), {}});
+    if (fd) {
+      connections.push_back({std::move(fd), {}});
+    } else {
+      pauses = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+    }
   }
 }
 
@@ -134,10 +145,14 @@ bool RpcServer::take(Connection& connection) {
     const std::string answer = dispatcher_.handle(*request);
     if (!answer.empty() && !send_all(connection.fd.get(), answer + "\n")) return false;
   }
-  if (!connection.stream.is_too_long()) return true;
-  log_.log(LogLevel::warning, "rpc",
-           path_ + ": a request of more than " + std::to_string(JsonStream::kMaxBytes) +
-               " B; connection ended");
+  const bool too_deep = connection.stream.is_too_deep();
+  if (!too_deep && !connection.stream.is_too_long()) return true;
+  log_.log(
+      LogLevel::warning, "rpc",
+      path_ + ": a request " +
+          (too_deep ? "nested in more than " + std::to_string(JsonStream::kMaxDepth) + " levels"
+                    : "of more than " + std::to_string(JsonStream::kMaxBytes) + " B") +
+          "; connection ended");
   return false;
 }
 

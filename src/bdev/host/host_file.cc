@@ -40,14 +40,17 @@ Status explain_open(int error_number, const HostFileRequest& request) {
   }
   if (error_number == ENOENT) {
     return Status(StatusCode::not_found,
-                  request.name + ": no such file; size= creates it (size=64G)");
+                  request.name + (request.open.may_create
+                                      ? ": no such file; size= creates it (size=64G)"
+                                      : ": the file that was here is not; it is not made anew"));
   }
   return errno_status(error_number, request.name + ": open");
 }
 
 // Opens the file, or creates it. Whoever loses a race to create it opens the winner's.
 Result<Opened> open_or_create(const HostFileRequest& request, int flags) {
-  const bool may_create = request.size_bytes && request.open.mode == OpenMode::read_write;
+  const bool may_create =
+      request.size_bytes && request.open.may_create && request.open.mode == OpenMode::read_write;
   for (int attempt = 0;; ++attempt) {
     int fd = open(request.path.c_str(), flags);
     if (fd >= 0) return Opened{UniqueFd(fd), false};
@@ -91,6 +94,12 @@ Status settle_size(int fd, bool is_new, const HostFileRequest& request, uint64_t
                          ", size= says " + bytes_text(*request.size_bytes);
       text += size_bytes < *request.size_bytes ? "; grow=1 extends it" : "; leave size= out";
       return Status(StatusCode::invalid_argument, std::move(text));
+    }
+    if (!request.open.may_create) {
+      return Status(StatusCode::not_found, request.name + ": the file holds " +
+                                               bytes_text(size_bytes) + " where there were " +
+                                               bytes_text(*request.size_bytes) +
+                                               "; it is not made anew");
     }
     if (!writable) {
       return Status(StatusCode::read_only, request.name +

@@ -87,6 +87,8 @@ TEST_F(DaemonKeys, LetHostsIn) {
        {{"nqn", kSubsystem}, {"host", kHost}, {"psk", "key"}, {"dhchap_key", "secret"}});
   const std::string right = "&tls_key_file=" + key + "&dhchap_secret_file=" + secret;
   EXPECT_EQ(open(right), "");
+  EXPECT_NE(refusal("keyring_file_remove_key", {{"name", "secret"}}).find(kHost), std::string::npos)
+      << "the host could not be let in again after a restart";
   EXPECT_NE(open("&tls_key_file=" + key), "");
   EXPECT_NE(open(""), "");
 

@@ -111,6 +111,7 @@ TEST_F(DaemonStateTest, SaysWhatItCannotKeep) {
   EXPECT_NE(refusal.find("bdev_malloc_create was done, but could not be kept"), std::string::npos)
       << refusal.substr(0, 200);
   ASSERT_GT(made, 1u) << refusal.substr(0, 200);
+  EXPECT_EQ(call("bdev_get_bdevs").size(), made) << "who asks is answered";
   call("bdev_malloc_delete", {{"name", name(0)}});
   const Json before = call("save_config");
   start();
@@ -137,6 +138,47 @@ TEST_F(DaemonStateTest, DoesNotStartWithoutWhatItHad) {
   std::filesystem::rename(disk + ".away", disk);
   EXPECT_TRUE(start());
   EXPECT_EQ(call("bdev_get_bdevs").size(), 2u) << "nothing was forgotten";
+}
+
+// Goal: a disk that is not there, as when its file system is not mounted, is not replaced by an empty one.
+TEST_F(DaemonStateTest, MakesNoDiskAnew) {
+  start();
+  const std::string disk = directory_ / "disk";
+  call("bdev_basalt_create",
+       {{"name", "file"}, {"uri", "file:" + disk + "?size=1M&grow=1&direct=0"}});
+  const auto refusal = [&] {
+    daemon_.reset();
+    auto made = Daemon::create({.cores = {}, .log = &log_, .state_directory = directory_.path()});
+    const auto restored = (*made)->restore();
+    return restored ? "" : restored.error().to_string();
+  };
+  daemon_.reset();
+  std::filesystem::rename(disk, disk + ".away");
+  EXPECT_NE(refusal().find("not made anew"), std::string::npos) << refusal();
+  EXPECT_FALSE(std::filesystem::exists(disk));
+  for (const size_t bytes : {size_t{0}, size_t{4096}}) {
+    std::ofstream(disk) << std::string(bytes, 'x');
+    EXPECT_NE(refusal().find("not made anew"), std::string::npos) << refusal();
+    EXPECT_EQ(std::filesystem::file_size(disk), bytes);
+  }
+  std::filesystem::rename(disk + ".away", disk);
+  EXPECT_TRUE(start());
+}
+
+// Goal: what is said of the discovery subsystem is remembered as that of the others is.
+TEST_F(DaemonStateTest, RemembersWhoMayDiscover) {
+  constexpr const char* kDiscovery = "nqn.2014-08.org.nvmexpress.discovery";
+  start();
+  call("nvmf_create_transport", {{"trtype", "TCP"}});
+  call("nvmf_subsystem_allow_any_host", {{"nqn", kDiscovery}, {"allow_any_host", false}});
+  call("nvmf_subsystem_add_host", {{"nqn", kDiscovery}, {"host", "nqn.2014-08.org.example:host"}});
+  call("nvmf_subsystem_add_listener",
+       {{"nqn", kDiscovery},
+        {"listen_address", {{"trtype", "TCP"}, {"traddr", "127.0.0.1"}, {"trsvcid", "0"}}}});
+  const Json before = call("save_config");
+  EXPECT_NE(before.dump().find(kDiscovery), std::string::npos);
+  EXPECT_TRUE(start());
+  EXPECT_EQ(call("save_config"), before);
 }
 
 // basaltd as its own process.

@@ -53,6 +53,20 @@ TEST(JsonStream, SaysWhenAValueIsTooLong) {
   EXPECT_TRUE(stream.is_too_long());
 }
 
+TEST(JsonStream, GivesNothingOutThatIsNestedTooDeep) {
+  const auto nested = [](unsigned levels) {
+    return std::string(levels, '[') + std::string(levels, ']');
+  };
+  JsonStream stream;
+  stream.add(nested(JsonStream::kMaxDepth));
+  EXPECT_TRUE(stream.take());
+  EXPECT_FALSE(stream.is_too_deep());
+  stream.add(nested(JsonStream::kMaxDepth + 1) + "{}");
+  EXPECT_FALSE(stream.take());
+  EXPECT_FALSE(stream.take());
+  EXPECT_TRUE(stream.is_too_deep());
+}
+
 // ---- Params
 
 Status take(const Json& values) {
@@ -159,6 +173,11 @@ TEST_F(DispatcherTest, TakesNotificationsAndBatches) {
   EXPECT_EQ(answers[1]["error"]["code"], -32600);
   EXPECT_EQ(calls_, 3);
   EXPECT_EQ(dispatcher_.handle(R"([{"method": "double", "params": {"number": 2}}])"), "");
+  Json many = Json::array();
+  for (size_t i = 0; i <= Dispatcher::kMaxBatch; ++i) many.push_back({{"method", "double"}});
+  EXPECT_EQ(code(many.dump()), -32600);
+  many.erase(0);
+  EXPECT_EQ(dispatcher_.handle(many.dump()), "");
 }
 
 // ---- The socket
@@ -223,10 +242,16 @@ TEST_F(RpcServerTest, AnswersOverItsSocketAlone) {
 TEST_F(RpcServerTest, LetsGoOfWhoSendsTooMuch) {
   serve();
   const UniqueFd client = connect();
-  std::string endless(JsonStream::kMaxBytes + 100'000, '[');
+  const std::string endless = "[\"" + std::string(JsonStream::kMaxBytes + 100'000, 'x');
   ::send(client.get(), endless.data(), endless.size(), MSG_NOSIGNAL);
   EXPECT_EQ(hear(client), "");
   EXPECT_EQ(log_.count("connection ended"), 1u);
+  const UniqueFd deep = connect();
+  const std::string nested = R"({"method": "double", "params": {"number": )" +
+                             std::string(100'000, '[') + std::string(100'000, ']') + "}}";
+  ::send(deep.get(), nested.data(), nested.size(), MSG_NOSIGNAL);
+  EXPECT_EQ(hear(deep), "");
+  EXPECT_EQ(log_.count("nested in more than"), 1u);
   const UniqueFd next = connect();
   say(next, R"({"method": "fail", "id": 1})");
   EXPECT_NE(hear(next), "");
