@@ -1,7 +1,7 @@
 """Compares stock db_bench on Basalt, ext4, xfs and in memory: `./dev bench rocksdb`.
 
 The sides take turns on one block device (device.py), group of workloads by group (workloads.py), so
-that what is compared was measured within a minute or so; another side begins each time. A turn
+that what is compared was measured within a minute or so, in an order that changes each time. A turn
 (turn.py) makes a fresh file system and runs its group in a memory-limited control group (cgroup.py),
 measuring each benchmark on its own (measure.py).
 Results are JSON lines (results.py), from which the report is written (report.py, targets.py,
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import signal
 import sys
@@ -50,6 +51,16 @@ class Refusal(Exception):
     pass
 
 
+def built_programs(options: Namespace) -> list[Path]:
+    return [options.build / "tool/basalt", options.build / "rocksdb_env/librocksdb_basalt.so"]
+
+
+def programs(options: Namespace) -> dict[str, str]:
+    return machine.fingerprint(
+        [*built_programs(options), Path(shutil.which("db_bench") or "db_bench")]
+    )
+
+
 def check_machine(options: Namespace) -> None:
     if os.geteuid() != 0:
         raise Refusal("must run as root: it makes file systems, loop devices and control groups")
@@ -62,9 +73,9 @@ def check_machine(options: Namespace) -> None:
             "this machine has no loop devices (/dev/loop-control); give a block device "
             "with --device"
         )
-    for path in ("tool/basalt", "rocksdb_env/librocksdb_basalt.so"):
-        if "basalt" in options.sides and not (options.build / path).exists():
-            raise Refusal(f"{options.build / path} is missing; build it first")
+    for path in built_programs(options):
+        if "basalt" in options.sides and not path.exists():
+            raise Refusal(f"{path} is missing; build it first")
 
 
 def lock_folder(folder: Path) -> int:
@@ -99,6 +110,8 @@ def earlier_results(options: Namespace, path: Path) -> list[Record]:
     records = results.load(path)
     if records[0]["options"] != command.recorded(options):
         raise Refusal(f"--resume: {path} is of a run with other options: {records[0]['command']}")
+    if records[0].get("programs") != programs(options):
+        raise Refusal(f"--resume: {path} is of other programs: the build has changed since")
     results.rewrite(path, records)  # without a line that was cut off
     return records
 
@@ -112,6 +125,7 @@ def begin_results(options: Namespace, path: Path, device: BlockDevice) -> list[R
         "command": command.command_line(),
         "machine": machine.describe(tree),
         "device": device.describe(),
+        "programs": programs(options),
         "load": machine.load_average(),
         "flags": command.flag_listing(options),
     }
@@ -129,8 +143,9 @@ def planned_turns(options: Namespace, all_sides: list[Side], device: BlockDevice
         for index, configuration in enumerate(command.configurations(options)):
             groups = make_groups(configuration, scale, set(options.only))
             for place, group in enumerate(groups):
-                first = (number + index + place) % len(all_sides)
-                for side in all_sides[first:] + all_sides[:first]:
+                # Nobody follows the same neighbour every time; the same in every run.
+                order = random.Random(f"{number} {index} {place}")
+                for side in order.sample(all_sides, len(all_sides)):
                     turns.append(
                         Turn(
                             side,

@@ -242,8 +242,17 @@ class ResultsTest(unittest.TestCase):
             targets.needed(self.table(ext4=100, memory=110), "fillseq", "ext4"), 1.045
         )
         self.assertAlmostEqual(
-            targets.needed(self.table(ext4=100, memory=90), "fillseq", "ext4"), 1.0
+            targets.needed(self.table(ext4=100, memory=104), "fillseq", "ext4"), 1.0
         )
+        for slow in (self.table(ext4=100, memory=90), self.table(basalt=120, ext4=9, memory=110)):
+            self.assertAlmostEqual(targets.needed(slow, "fillseq", "ext4"), 1.15)
+
+    def test_ratios_of_the_rounds(self) -> None:
+        records = [turn("basalt", n, {"fillseq": r}) for n, r in ((1, 10), (2, 30), (3, 40))]
+        records += [turn("ext4", n, {"fillseq": r}) for n, r in ((3, 20), (2, 20))]
+        value = Table(records, "100B-none").round_ratios("fillseq", results.ops, "ext4")
+        assert value is not None
+        self.assertEqual((value.low, value.high, value.count), (1.5, 2.0, 2))
 
     def test_verdicts(self) -> None:
         table = Table(
@@ -301,6 +310,7 @@ class ResultsTest(unittest.TestCase):
             text = Report(records, Path(folder)).write().read_text()
             self.assertTrue((Path(folder) / "ratios-100B-none.svg").exists())
         self.assertIn("| readseq | 90.0 | 100 | 0.90× | missed: 0.90× ext4, target 1.15×", text)
+        self.assertNotIn("failed in round", text)
         self.assertIn("no space", text)
 
     def test_chart_without_ratios_is_no_chart(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -24,6 +25,18 @@ def _field(path: str, name: str) -> str:
     return found[1].strip() if found else "unknown"
 
 
+def _setting(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def fingerprint(paths: list[Path]) -> dict[str, str]:
+    """What was run, by content: a source tree says nothing about what was built from it."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in paths if p.exists()}
+
+
 def _revision(tree: Path) -> str:
     revision = _first_line(["git", "-C", str(tree), "describe", "--always", "--dirty"])
     return "unknown" if revision.startswith("fatal") else revision
@@ -39,7 +52,11 @@ def describe(tree: Path) -> dict[str, str]:
         "RocksDB": _first_line(["db_bench", "--version"]),
         "ext4 tools": _first_line(["mkfs.ext4", "-V"]),
         "xfs tools": _first_line(["mkfs.xfs", "-V"]),
-        "Basalt": _revision(tree),
+        "Basalt's source tree": _revision(tree),
+        "control groups": "version 2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1",
+        "large pages": _setting("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "dirty pages": f"{_setting('/proc/sys/vm/dirty_background_ratio')} % written back, "
+        f"{_setting('/proc/sys/vm/dirty_ratio')} % waited for",
     }
 
 

@@ -17,6 +17,7 @@ from results import (
     Table,
     beside,
     depth,
+    flushes_per_op,
     group_us,
     machine_us,
     ops,
@@ -44,6 +45,13 @@ def with_spread(value: Spread | None) -> str:
     if value is None:
         return "–"
     return number(value.median) + (f" ±{value.half_width:.0%}" if value.count > 1 else "")
+
+
+def with_rounds(value: float | None, rounds: Spread | None) -> str:
+    """A ratio of medians, and the least and the most of the rounds' own."""
+    if rounds is None or rounds.count < 2:
+        return factor(value)
+    return f"{factor(value)} ({number(rounds.low)}–{number(rounds.high)})"
 
 
 def factor(value: float | None) -> str:
@@ -92,6 +100,12 @@ class Report:
 
     def _summary(self) -> list[str]:
         met, missed = 0, []
+        for record in self.records:
+            if record["kind"] == "failure" and record["side"] == "basalt":
+                missed.append(
+                    f"- {record['configuration']}, {record['group']}: failed in round "
+                    f"{record['round']}, see below"
+                )
         for name, table in self.tables.items():
             for label in self.labels(table):
                 for check in targets.judge(table, label):
@@ -108,6 +122,8 @@ class Report:
     def _machine(self) -> list[str]:
         rows = [[name, value] for name, value in self.run["machine"].items()]
         rows.append(["device", self.run["device"]])
+        for name, digest in self.run.get("programs", {}).items():
+            rows.append([name, f"sha256 {digest}…"])
         rows.append(["load before the start", f"{self.run['load']:.2f} (should be near 0)"])
         return ["## Machine", "", *markdown_table(["", ""], rows)]
 
@@ -143,12 +159,16 @@ class Report:
         for label in self.labels(table):
             ratios = [table.ratio(label, ops, rival) for rival in rivals] if basalt else []
             cells = [with_spread(table.value(side, label, ops)) for side in self.sides]
-            rows.append([label, *cells, *map(factor, ratios), self._verdict(table, label)])
+            told = [
+                with_rounds(ratio, table.round_ratios(label, ops, rival))
+                for ratio, rival in zip(ratios, rivals)
+            ]
+            rows.append([label, *cells, *told, self._verdict(table, label)])
             bars.append((label, ratios))
         head = ["workload", *self.sides, *(f"/{r}" for r in rivals if basalt), "verdict"]
         lines = [
             "Operations per second (median ± half the range of the rounds) and ratios of Basalt "
-            "to the others:",
+            "to the others (in parentheses the least and the most of the rounds' own ratios):",
             "",
             *markdown_table(head, rows),
         ]
@@ -183,14 +203,14 @@ class Report:
             multiple = targets.raw_multiple(table, "fillsync-1", side)
             if multiple is not None and side != "memory":
                 words.append(f"fillsync-1 on {side}: {multiple:.2f}× that.")
-        depths = [
-            f"{side} {number(found)}"
-            for side in self.sides
-            if side != "memory"
-            and (found := table.median(side, "readrandom-direct-16", depth)) is not None
-        ]
-        if depths:
-            words.append(f"Mean device queue depth of readrandom-direct-16: {', '.join(depths)}.")
+        for label in ("readrandom-direct-16", "multireadrandom-direct"):
+            depths = [
+                f"{side} {number(found)}"
+                for side in self.sides
+                if side != "memory" and (found := table.median(side, label, depth)) is not None
+            ]
+            if depths:
+                words.append(f"Mean device queue depth of {label}: {', '.join(depths)}.")
         if self.run["options"].get("discard"):
             words.append(f"The device saw {table.discards} discards.")
         elif table.discards:
@@ -211,7 +231,7 @@ class Report:
         rows = []
         for label in self.labels(table):
             row = [label]
-            for of in (written_per_op, settled_written_per_op, read_per_op):
+            for of in (written_per_op, settled_written_per_op, read_per_op, flushes_per_op):
                 row += [number(table.median(side, label, of)) for side in sides]
             rows.append(row)
         head = [
@@ -219,10 +239,11 @@ class Report:
             *(f"written {s}" for s in sides),
             *(f"settled {s}" for s in sides),
             *(f"read {s}" for s in sides),
+            *(f"flushes {s}" for s in sides),
         ]
         return [
-            'Device bytes per operation; "settled" is what was written until the state was '
-            "settled:",
+            'Device bytes and flushes per operation; "settled" is what was written until the state '
+            "was settled:",
             "",
             *markdown_table(head, rows),
         ]

@@ -98,6 +98,7 @@ class Table:
                     self.sync_raw_us.append(record["raw_us"])
             for figures in record["figures"]:
                 if figures["label"]:
+                    figures = figures | {"round": record["round"]}
                     self.figures[record["side"]][figures["label"]].append(figures)
 
     def value(self, side: str, label: str, of: Callable[[Record], float | None]) -> Spread | None:
@@ -114,6 +115,20 @@ class Table:
         """Of the medians of two sides."""
         ours, theirs = self.median(side, label, of), self.median(over, label, of)
         return ours / theirs if ours is not None and theirs else None
+
+
+    def round_ratios(
+        self, label: str, of: Callable[[Record], float | None], over: str, side: str = "basalt"
+    ) -> Spread | None:
+        """Of the two sides' figures in the same round, which were measured close to each other."""
+        theirs = {f["round"]: of(f) for f in self.figures[over][label]}
+        return spread(
+            [
+                ours / base
+                for f in self.figures[side][label]
+                if (base := theirs.get(f["round"])) and (ours := of(f)) is not None
+            ]
+        )
 
 
 def ops(figures: Record) -> float:
@@ -149,6 +164,10 @@ def settled_written_per_op(figures: Record) -> float | None:
 
 def read_per_op(figures: Record) -> float | None:
     return figures["read_bytes"] / figures["operations"] if figures["operations"] else None
+
+
+def flushes_per_op(figures: Record) -> float | None:
+    return figures.get("flushes", 0) / figures["operations"] if figures["operations"] else None
 
 
 def depth(figures: Record) -> float:

@@ -57,10 +57,11 @@ class Check:
 
 
 def needed(table: Table, label: str, rival: str) -> float:
-    """The factor over `rival`, after the ceiling had its say."""
+    """The factor over `rival`, after the ceiling had its say. Memory that is slower than a device is none."""
     target = TARGETS[label]
     ceiling = table.ratio(label, ops, rival, side="memory")
-    if not target.ceiling or ceiling is None:
+    fastest = max((table.ratio(label, ops, rival, side) or 0) for side in ("basalt", *RIVALS))
+    if not target.ceiling or ceiling is None or ceiling < fastest:
         return target.factor
     return max(1.0, min(target.factor, CEILING_SHARE * ceiling))
 

@@ -89,7 +89,10 @@ class Turn:
                     cgroup,
                     self.device if self.side.on_device else None,
                     self.logs
-                    / f"{self.side.name}.{self.configuration.name}.{self.group.name}.{number}.log",
+                    / (
+                        f"{self.side.name}.{self.configuration.name}.{self.group.name}."
+                        f"{self.round}.{number}.log"
+                    ),
                 )
                 peak = max(peak, cgroup.peak_bytes())
             finally:
