@@ -16,6 +16,12 @@ namespace {
 
 constexpr std::string_view kConfigKey = "config";
 
+// Its answer is good whether or not what others have changed could be kept. Every other call fails then, also one that changes
+// nothing now: made once more, it must not say that what it did the first time is kept.
+bool only_asks(const std::string& method) {
+  return method == "save_config" || method.find("_get_") != std::string::npos;
+}
+
 // Beside the configuration, in the same store.
 class KeptReservations final : public nvmf::ReservationStore {
  public:
@@ -139,7 +145,7 @@ Result<bool> Daemon::restore() {
   const Status made = configure(config);
   bdevs_.set_may_create(true);
   if (!made.ok()) return error(made.with_context(what));
-  kept_config_ = seen_config_ = *kept;
+  kept_config_ = *kept;
   return true;
 }
 
@@ -149,7 +155,7 @@ Status Daemon::keep() {
   dispatcher_.after_each([this](const std::string& method) -> Status {
     if (configuring_) return {};
     const Status kept = keep_config();
-    if (kept.ok()) return {};
+    if (kept.ok() || only_asks(method)) return {};
     const Status status = kept.with_context(
         method + " was done, but could not be kept: it is lost if basaltd ends now");
     context_->log().log(LogLevel::error, "daemon", status.to_string());
@@ -158,15 +164,11 @@ Status Daemon::keep() {
   return {};
 }
 
-// Whatever the call was: what it has changed shows in the configuration. One that changed nothing does not fail for those before
-// it, and tries again for them.
+// Whatever the call was: what it has changed shows in the configuration.
 Status Daemon::keep_config() {
   std::string text = config().dump();
-  const bool changed = text != seen_config_;
-  if (changed) seen_config_ = text;
   if (text == kept_config_) return {};
-  const Status put = state_->put(kConfigKey, text);
-  if (!put.ok()) return changed ? put : Status();
+  BASALT_TRY(state_->put(kConfigKey, text));
   kept_config_ = std::move(text);
   return {};
 }

@@ -50,8 +50,8 @@ class Daemon {
   }
   // Makes the calls of the configuration that was kept last, as configure(). False: there is none, or no state directory.
   Result<bool> restore();
-  // Keeps the configuration as it is, and from here on whenever a call has changed it. What cannot be kept fails the call that changed it, which
-  // was made all the same, and is tried again after each that follows. Without a state directory: nothing.
+  // Keeps the configuration as it is, and from here on whenever a call has changed it. What cannot be kept fails the call, which
+  // was made all the same, and those that follow until it can be; not those that only ask. Without a state directory: nothing.
   Status keep();
   // From here on calls come by the socket.
   Status serve(const std::string& socket_path);
@@ -102,7 +102,6 @@ class Daemon {
   std::unique_ptr<StateStore> state_;  // null: nothing is kept
   std::unique_ptr<nvmf::ReservationStore> kept_reservations_;
   std::string kept_config_;   // as it is in state_
-  std::string seen_config_;   // as the last call left it
   bool configuring_ = false;  // calls within a call: the outer one is kept
   std::vector<std::unique_ptr<Reactor>> reactors_;
   Notifications notifications_;

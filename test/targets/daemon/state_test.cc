@@ -112,6 +112,10 @@ TEST_F(DaemonStateTest, SaysWhatItCannotKeep) {
       << refusal.substr(0, 200);
   ASSERT_GT(made, 1u) << refusal.substr(0, 200);
   EXPECT_EQ(call("bdev_get_bdevs").size(), made) << "who asks is answered";
+  EXPECT_FALSE(
+      daemon_->call("nvmf_subsystem_allow_any_host",
+                    {{"nqn", "nqn.2014-08.org.nvmexpress.discovery"}, {"allow_any_host", true}}))
+      << "nothing new, but not kept either";
   call("bdev_malloc_delete", {{"name", name(0)}});
   const Json before = call("save_config");
   start();
