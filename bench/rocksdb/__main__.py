@@ -27,6 +27,7 @@ import perf
 import results
 from cgroup import CgroupError
 from device import BlockDevice, DeviceError, LoopDevice, refuse_used
+from pace import Pace
 from report import Report
 from results import Record, ResultsError
 from sides import Side, make_sides
@@ -135,7 +136,9 @@ def begin_results(options: Namespace, path: Path, device: BlockDevice) -> list[R
     return [head]
 
 
-def planned_turns(options: Namespace, all_sides: list[Side], device: BlockDevice) -> list[Turn]:
+def planned_turns(
+    options: Namespace, all_sides: list[Side], device: BlockDevice, pace: Pace | None
+) -> list[Turn]:
     """Round by round; within a round the sides of each group of workloads follow each other."""
     turns = []
     scale = command.make_scale(options)
@@ -155,6 +158,7 @@ def planned_turns(options: Namespace, all_sides: list[Side], device: BlockDevice
                             device,
                             group,
                             options.out / "logs",
+                            pace,
                         )
                     )
     return turns
@@ -227,6 +231,7 @@ def run(options: Namespace) -> None:
     lock = lock_folder(options.out)
     (options.out / "logs").mkdir(exist_ok=True)
     device: BlockDevice | None = None
+    pace: Pace | None = None
     earlier = earlier_results(options, path)
     all_sides = make_sides(options.sides, options.build, options.cache, options.discard)
     if (load := machine.load_average()) > 0.5:
@@ -239,13 +244,15 @@ def run(options: Namespace) -> None:
             profile_all(options, device, path)
         else:
             records = earlier or begin_results(options, path, device)
-            measure_all(options, planned_turns(options, all_sides, device), path, records)
+            pace = Pace(options.out)
+            measure_all(options, planned_turns(options, all_sides, device, pace), path, records)
         print(Report(results.load(path), options.out).write())
     finally:
         # A second interrupt must not leave a mount behind.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        undo([*(side.close for side in all_sides), *([device.close] if device else [])])
+        held = [*all_sides, *(one for one in (pace, device) if one is not None)]
+        undo([one.close for one in held])
         os.close(lock)
 
 

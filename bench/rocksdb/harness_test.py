@@ -6,11 +6,13 @@ Method: pure functions only; no device, no db_bench, no root. The lines are db_b
 from __future__ import annotations
 
 import tempfile
+import time
 import unittest
 import unittest.mock
 from pathlib import Path
 
 import cgroup
+import pace
 import results
 import targets
 from chart import ratio_chart
@@ -150,6 +152,44 @@ class CgroupTest(unittest.TestCase):
                     cgroup.Cgroup("bench", None)
 
 
+class PaceTest(unittest.TestCase):
+    """How fast the cores were."""
+
+    def test_samples_are_whole_lines(self) -> None:
+        text = "1.5 300.0 70 .\n2.5 310.5 75 .\n3.5 3"
+        self.assertEqual(
+            pace.parse(text), [pace.Sample(1.5, 300.0, 70), pace.Sample(2.5, 310.5, 75)]
+        )
+
+    def test_busy_time_is_of_the_one_core(self) -> None:
+        stat = "cpu  9 9 9 9 9 9 9\ncpu0 1 2 4 800 1600 8 16 32\ncpu1 5 0 0 7 7 0 0 0\n"
+        self.assertEqual(pace.busy_ticks(stat, 0), 31)
+        self.assertEqual(pace.busy_ticks(stat, 1), 5)
+        with self.assertRaisesRegex(ValueError, "no core 2"):
+            pace.busy_ticks(stat, 2)
+
+    def test_the_busier_core_counts_more(self) -> None:
+        idle = [pace.Sample(t, 300.0, 50) for t in (0.0, 1.0, 2.0)]
+        busy = [pace.Sample(t, 600.0, 50 + int(99 * t)) for t in (0.0, 1.0, 2.0)]
+        self.assertEqual(pace.loop_us([idle], 0, 2), 300)
+        self.assertAlmostEqual(pace.loop_us([idle, busy], 0, 2), (300 + 199 * 600) / 200)
+        self.assertIsNone(pace.loop_us([idle, busy], 0.5, 1.5), "one sample is no interval")
+
+    def test_sampling_a_core(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.monotonic()
+            sampling = pace.Pace(Path(folder))
+            try:
+                while sampling.loop_us(begin, time.monotonic()) is None:
+                    time.sleep(0.05)
+                self.assertGreater(sampling.loop_us(begin, time.monotonic()), 1)
+                sampling.forget()
+                self.assertIsNone(sampling.loop_us(begin, begin + 1e-9))
+            finally:
+                sampling.close()
+            self.assertEqual(list(Path(folder).iterdir()), [])
+
+
 class WorkloadsTest(unittest.TestCase):
     def groups(self, *only: str):
         return make_groups(Configuration(1024, "lz4"), Scale(1, 1 << 30), set(only))
@@ -253,6 +293,23 @@ class ResultsTest(unittest.TestCase):
         value = Table(records, "100B-none").round_ratios("fillseq", results.ops, "ext4")
         assert value is not None
         self.assertEqual((value.low, value.high, value.count), (1.5, 2.0, 2))
+
+    def test_slow_cores_are_told_from_slow_sides(self) -> None:
+        slow, usual, fast = (
+            turn("ext4", 1, {"readseq": 50, "fillsync-1": 50}),
+            turn("ext4", 2, {"readseq": 100, "fillsync-1": 50}),
+            turn("basalt", 1, {"readseq": 220, "fillsync-1": 50}),
+        )
+        for record, took in ((slow, 600.0), (usual, 300.0), (fast, 150.0)):
+            for figures in record["figures"]:
+                figures["loop_us"] = took
+        table = Table([slow, usual, fast], "100B-none")
+        self.assertEqual(table.median("ext4", "readseq", results.paced_ops), 100)
+        self.assertEqual(table.median("basalt", "readseq", results.paced_ops), 110)
+        self.assertEqual(table.median("basalt", "readseq", results.ops), 220)
+        self.assertEqual(table.ratio("fillsync-1", results.paced_ops, "ext4"), 1, "the device's")
+        cpu = [f["machine_cpu"] * 1e6 / f["operations"] for f in fast["figures"]]
+        self.assertEqual(table.median("basalt", "readseq", results.paced_machine_us), cpu[0] * 2)
 
     def test_verdicts(self) -> None:
         table = Table(

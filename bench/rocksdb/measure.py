@@ -67,6 +67,8 @@ class Figures:
     # kind of operation (read, write, …) → p50, p99, p99.9 in µs
     latency: dict[str, list[float]] = field(default_factory=dict)
     elapsed: float = 0  # between the two snapshots
+    loop_us: float | None = None  # what the loop of pace.py took meanwhile
+    begin: float = 0  # time.monotonic() at the first
     group_cpu: float = 0  # seconds
     machine_cpu: float = 0  # seconds
     read_bytes: int = 0
@@ -108,7 +110,7 @@ def parse_result(line: str) -> tuple[str, int, float, float] | None:
 
 
 def set_interval(figures: Figures, begin: Snapshot, end: Snapshot) -> None:
-    figures.elapsed = end.when - begin.when
+    figures.begin, figures.elapsed = begin.when, end.when - begin.when
     figures.group_cpu = end.group_cpu - begin.group_cpu
     figures.machine_cpu = end.machine_cpu - begin.machine_cpu
     if begin.device is None or end.device is None:

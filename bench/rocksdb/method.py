@@ -22,6 +22,11 @@ METHOD = (
     "is not part of operations per second; the tables that say so include it.",
     "CPU of the whole machine is all busy time of /proc/stat, so it also has write-back, journal "
     "and loop threads; it is only honest on an otherwise idle machine.",
+    "The cores' speed changes by half within seconds where others compute on the same hardware, and "
+    "no counter tells. A fixed loop is timed on each core twenty times a second, in CPU time (1.5 % "
+    "of a core); what it took during a benchmark over its median of the whole run is the slowness. "
+    "Operations per second are multiplied by it where the cores and not the device set them, CPU "
+    "time is divided by it; both are also there as measured. Latencies are as measured.",
     "A raw write and flush is a pwrite of 4 KiB with O_DIRECT and an fdatasync on the device "
     "itself, at ascending positions, timed one by one from Python (about 1 µs of it); the median "
     "of 2000 before each turn. fillsync-1 is compared with the median of those before its own turns.",

@@ -21,6 +21,9 @@ from results import (
     group_us,
     machine_us,
     ops,
+    pace,
+    paced_machine_us,
+    paced_ops,
     read_per_op,
     settled_machine_us,
     settled_written_per_op,
@@ -139,12 +142,19 @@ class Report:
         lines += self._per_side(
             "Writes per second of the thread that writes beside the readers", table, beside
         )
-        lines += self._per_side("CPU time per operation, µs, whole machine", table, machine_us)
+        lines += self._per_side("Operations per second as measured", table, ops)
+        lines += self._per_side("Slowness of the cores meanwhile (1: as usual)", table, pace)
         lines += self._per_side(
-            "CPU time per operation, µs, db_bench's threads only", table, group_us
+            "CPU time per operation at the cores' usual speed, µs, whole machine",
+            table,
+            paced_machine_us,
+        )
+        lines += self._per_side("The same as measured", table, machine_us)
+        lines += self._per_side(
+            "CPU time per operation as measured, µs, db_bench's threads only", table, group_us
         )
         lines += self._per_side(
-            "The same for the whole machine, with the compaction that settles "
+            "CPU time as measured of the whole machine, with the compaction that settles "
             "what a workload leaves behind",
             table,
             settled_machine_us,
@@ -157,17 +167,17 @@ class Report:
         basalt = "basalt" in self.sides
         rows, bars = [], []
         for label in self.labels(table):
-            ratios = [table.ratio(label, ops, rival) for rival in rivals] if basalt else []
-            cells = [with_spread(table.value(side, label, ops)) for side in self.sides]
+            ratios = [table.ratio(label, paced_ops, rival) for rival in rivals] if basalt else []
+            cells = [with_spread(table.value(side, label, paced_ops)) for side in self.sides]
             told = [
-                with_rounds(ratio, table.round_ratios(label, ops, rival))
+                with_rounds(ratio, table.round_ratios(label, paced_ops, rival))
                 for ratio, rival in zip(ratios, rivals)
             ]
             rows.append([label, *cells, *told, self._verdict(table, label)])
             bars.append((label, ratios))
         head = ["workload", *self.sides, *(f"/{r}" for r in rivals if basalt), "verdict"]
         lines = [
-            "Operations per second (median ± half the range of the rounds) and ratios of Basalt "
+            "Operations per second at the cores' usual speed (median ± half the range of the rounds) and ratios of Basalt "
             "to the others (in parentheses the least and the most of the rounds' own ratios):",
             "",
             *markdown_table(head, rows),

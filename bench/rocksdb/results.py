@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from workloads import DEVICE_BOUND
+
 Record = dict  # one parsed line
 
 
@@ -77,6 +79,18 @@ def spread(values: list[float]) -> Spread | None:
     return Spread(statistics.median(values), min(values), max(values), len(values))
 
 
+def usual_loop_us(records: list[Record]) -> float | None:
+    """The median over everything measured in a run of what pace.py's loop took."""
+    took = [
+        figures["loop_us"]
+        for record in records
+        if record["kind"] == "turn"
+        for figures in record["figures"]
+        if figures.get("loop_us")
+    ]
+    return statistics.median(took) if took else None
+
+
 class Table:
     """The figures of one configuration: side → label → one dictionary per round."""
 
@@ -87,6 +101,7 @@ class Table:
         self.sync_raw_us: list[float] = []
         self.discards = 0
         self.rounds: set[int] = set()
+        usual = usual_loop_us(records)
         for record in records:
             if record["kind"] != "turn" or record["configuration"] != configuration:
                 continue
@@ -98,7 +113,8 @@ class Table:
                     self.sync_raw_us.append(record["raw_us"])
             for figures in record["figures"]:
                 if figures["label"]:
-                    figures = figures | {"round": record["round"]}
+                    pace = figures["loop_us"] / usual if usual and figures.get("loop_us") else 1.0
+                    figures = figures | {"round": record["round"], "pace": pace}
                     self.figures[record["side"]][figures["label"]].append(figures)
 
     def value(self, side: str, label: str, of: Callable[[Record], float | None]) -> Spread | None:
@@ -116,7 +132,6 @@ class Table:
         ours, theirs = self.median(side, label, of), self.median(over, label, of)
         return ours / theirs if ours is not None and theirs else None
 
-
     def round_ratios(
         self, label: str, of: Callable[[Record], float | None], over: str, side: str = "basalt"
     ) -> Spread | None:
@@ -132,11 +147,27 @@ class Table:
 
 
 def ops(figures: Record) -> float:
+    """As measured."""
     return figures["ops_per_second"]
+
+
+def paced_ops(figures: Record) -> float:
+    """What it would be with the cores at their usual speed; where the device sets it, as measured."""
+    return ops(figures) * (1.0 if figures["label"] in DEVICE_BOUND else pace(figures))
+
+
+def pace(figures: Record) -> float:
+    """What pace.py's loop took over what it usually takes: above 1, the cores were slow."""
+    return figures.get("pace", 1.0)
 
 
 def machine_us(figures: Record) -> float | None:
     return figures["machine_cpu"] * 1e6 / figures["operations"] if figures["operations"] else None
+
+
+def paced_machine_us(figures: Record) -> float | None:
+    took = machine_us(figures)
+    return took / pace(figures) if took is not None else None
 
 
 def group_us(figures: Record) -> float | None:

@@ -1,5 +1,7 @@
 """What Basalt is to reach, workload by workload, and whether the medians of a table reach it.
 
+Throughput that the cores set and CPU time are those of cores at their usual speed (pace.py).
+
 A target of throughput is a factor over ext4 and over xfs. Where `ceiling` is set, 95 % of what
 RocksDB does on its own file system in memory is enough instead, if that is less; below 1.0 is never
 enough.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from results import P999, Table, depth, machine_us, ops
+from results import P999, Table, depth, ops, paced_machine_us, paced_ops
 from workloads import LABELS
 
 CEILING_SHARE = 0.95
@@ -59,8 +61,8 @@ class Check:
 def needed(table: Table, label: str, rival: str) -> float:
     """The factor over `rival`, after the ceiling had its say. Memory that is slower than a device is none."""
     target = TARGETS[label]
-    ceiling = table.ratio(label, ops, rival, side="memory")
-    fastest = max((table.ratio(label, ops, rival, side) or 0) for side in ("basalt", *RIVALS))
+    ceiling = table.ratio(label, paced_ops, rival, side="memory")
+    fastest = max((table.ratio(label, paced_ops, rival, side) or 0) for side in ("basalt", *RIVALS))
     if not target.ceiling or ceiling is None or ceiling < fastest:
         return target.factor
     return max(1.0, min(target.factor, CEILING_SHARE * ceiling))
@@ -69,7 +71,7 @@ def needed(table: Table, label: str, rival: str) -> float:
 def check_throughput(table: Table, label: str) -> list[Check]:
     checks = []
     for rival in RIVALS:
-        ratio = table.ratio(label, ops, rival)
+        ratio = table.ratio(label, paced_ops, rival)
         if ratio is None:
             continue
         least = needed(table, label, rival)
@@ -102,7 +104,7 @@ def raw_multiple(table: Table, label: str, side: str = "basalt") -> float | None
 
 
 def check_cpu(table: Table, label: str) -> list[Check]:
-    ratio = table.ratio(label, machine_us, "ext4")
+    ratio = table.ratio(label, paced_machine_us, "ext4")
     if ratio is None:
         return []
     return [Check("CPU", ratio < 1, f"CPU per operation {ratio:.2f}× ext4's, target below 1")]

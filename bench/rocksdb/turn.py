@@ -15,6 +15,7 @@ from pathlib import Path
 from cgroup import Cgroup
 from device import BlockDevice
 from measure import BenchError, Figures, run_db_bench
+from pace import Pace
 from results import Record
 from sides import Side
 from workloads import Configuration, Group, Scale, Step, common_flags, flag_words
@@ -36,6 +37,7 @@ class Turn:
     device: BlockDevice
     group: Group
     logs: Path
+    pace: Pace | None = None
 
     def run(self) -> tuple[Record, list[Record]]:
         """The record of the turn, and what failed."""
@@ -97,8 +99,16 @@ class Turn:
                 peak = max(peak, cgroup.peak_bytes())
             finally:
                 cgroup.close()
+            self.add_pace(measured)
             figures += with_settling(measured)
         return figures, peak
+
+    def add_pace(self, measured: list[Figures]) -> None:
+        if self.pace is None:
+            return
+        for figures in measured:
+            figures.loop_us = self.pace.loop_us(figures.begin, figures.begin + figures.elapsed)
+        self.pace.forget()
 
     def steps(self) -> tuple[Step, ...]:
         """RocksDB's memory file system lives in one process: what cannot be joined is left out."""

@@ -154,6 +154,16 @@ LABELS = {
 }
 
 
+# The device's latency sets their speed, not the cores'.
+DEVICE_BOUND = {
+    "fillsync-1",
+    "fillsync-8",
+    "readrandom-direct-1",
+    "readrandom-direct-16",
+    "multireadrandom-direct",
+}
+
+
 def common_flags(configuration: Configuration) -> dict[str, object]:
     """On every side of every workload."""
     return {
