@@ -1,12 +1,11 @@
 // CacheMemory: the page cache's memory, given out in chunks of 256 KiB from one mapping, in order.
 //
-// In order, so that large pages can back it and a process that caches little touches little: a large page
-// (2 MiB) is one fault where small ones are 512, and a fault is dear, most of all where a hypervisor keeps
-// its own page tables; the copies out of it then miss the TLB less. A machine without large pages to
-// spare gives small ones. Zeroing a large page takes 50 to 150 µs, so it is done ahead, by whoever is about
-// to insert and holds no lock yet.
+// In order, so that large pages can back it and a process that caches little touches little. Zeroing a large page
+// takes 50 to 150 µs, so it is done ahead, by whoever is about to insert and holds no lock yet.
 // Threads: any may take and back; reserve() comes before.
 #pragma once
+
+#include "blobfs/large_pages.h"
 
 #include <atomic>
 #include <cstddef>
@@ -19,11 +18,6 @@ class CacheMemory {
   static constexpr uint64_t kPageBytes = 4096;
   static constexpr uint32_t kChunkPages = 64;
 
-  CacheMemory() = default;
-  ~CacheMemory();
-  CacheMemory(const CacheMemory&) = delete;
-  CacheMemory& operator=(const CacheMemory&) = delete;
-
   // Address space for `chunks`; nothing is touched. False: there is none (errno).
   bool reserve(uint64_t chunks);
   // Sees to it that the next chunks will not fault, as a rule. Best without a lock.
@@ -32,10 +26,8 @@ class CacheMemory {
   std::byte* take();
 
  private:
-  std::byte* mapping_ = nullptr;
-  uint64_t mapping_bytes_ = 0;
-  std::byte* first_ = nullptr;
-  uint64_t bytes_ = 0;               // from first_ on
+  LargePages pages_;
+  uint64_t bytes_ = 0;
   std::atomic<uint64_t> taken_{0};   // bytes
   std::atomic<uint64_t> backed_{0};  // bytes, by back_ahead()
 };

@@ -56,17 +56,23 @@ Status PageCache::reserve_pages(uint64_t pages) {
   // Large pages back whole chunks.
   if (pages_per_shard_ >= kMinPagesPerShard) pages_per_shard_ -= pages_per_shard_ % kChunkPages;
   const uint32_t chunks = (pages_per_shard_ + kChunkPages - 1) / kChunkPages;
-  if (!memory_.reserve(shard_count_ * chunks)) {
+  const uint64_t buckets = std::max(std::bit_ceil(uint64_t{pages_per_shard_}), kGroupPages);
+  const uint64_t all_slots = shard_count_ * pages_per_shard_, all_buckets = shard_count_ * buckets;
+  if (!memory_.reserve(shard_count_ * chunks) ||
+      !index_.reserve(all_buckets * sizeof(uint32_t) + all_slots * sizeof(Slot))) {
     shard_count_ = 0;
     return no_room(pages * kPageBytes, std::strerror(errno));
   }
+  const std::span chains(reinterpret_cast<uint32_t*>(index_.begin()), all_buckets);
+  const std::span slots(reinterpret_cast<Slot*>(index_.begin() + chains.size_bytes()), all_slots);
+  std::fill(chains.begin(), chains.end(), kNone);
   shards_ = std::make_unique<Shard[]>(shard_count_);
   for (uint64_t i = 0; i < shard_count_; ++i) {
     Shard& shard = shards_[i];
     shard.chunks.reserve(chunks);
-    shard.slots.resize(pages_per_shard_);
+    shard.slots = slots.subspan(i * pages_per_shard_, pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
-    shard.buckets.assign(std::max(std::bit_ceil(uint64_t{pages_per_shard_}), kGroupPages), kNone);
+    shard.buckets = chains.subspan(i * buckets, buckets);
   }
   return {};
 }

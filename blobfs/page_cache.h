@@ -9,7 +9,8 @@
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
 // before the hand moves. Compaction gives no credit either, but what it has read stays: until its outputs
 // are in place others read the inputs, and then these are deleted.
-// Shards take their memory in chunks as they fill (cache_memory.h).
+// Shards take their memory in chunks as they fill (cache_memory.h). What finds a page, its bucket and its slot, lies in
+// large pages too: a hit meets both at random.
 //
 // Consistency. Whoever changes bytes on the device that may be cached raises the file's generation and
 // calls erase() before and after the change; what makes the file shorter, or its tail begin earlier, is
@@ -23,6 +24,7 @@
 
 #include "base/sync.h"
 #include "blobfs/cache_memory.h"
+#include "blobfs/large_pages.h"
 
 #include <array>
 #include <atomic>
@@ -99,8 +101,8 @@ class PageCache {
   };
   struct alignas(64) Shard {
     Mutex mutex;
-    std::vector<Slot> slots;
-    std::vector<uint32_t> buckets;
+    std::span<Slot> slots;
+    std::span<uint32_t> buckets;
     uint32_t free = kNone;  // slots used before
     uint32_t fresh = 0;     // slots from here on were never used
     uint32_t hand = 0;
@@ -132,6 +134,7 @@ class PageCache {
   uint64_t shard_count_ = 0;
   uint32_t pages_per_shard_ = 0;
   std::unique_ptr<Shard[]> shards_;
+  LargePages index_;  // the shards' buckets, then their slots
   CacheMemory memory_;
 };
 
