@@ -192,8 +192,9 @@ Status FileSystemImpl::start_tail(const blob::StoreIdentity& identity) {
   if (tail_) tail_->remove();  // of an attempt with the other superblock
   TailBinding binding{identity.uuid, identity.open_id, predecessor_, context_.boot_id()};
   if (planted("tail_predecessor_unnamed")) binding.predecessor = {};
-  BASALT_TRY_ASSIGN(tail_, SharedTail::create(context_.shared_memory_dir(), binding,
-                                              options_.tail_bytes, &context_.log()));
+  BASALT_TRY_ASSIGN(tail_,
+                    SharedTail::create(context_.shared_memory_dir(), binding, options_.tail_bytes,
+                                       &context_.log(), &context_.executor()));
   return {};
 }
 

@@ -22,8 +22,10 @@ namespace basalt::blobfs {
 namespace {
 
 constexpr unsigned kMaxLockTries = 1000;  // a millisecond each
-constexpr uint64_t kGrowth = 32;          // chunks whose pages are reserved at once
-constexpr SharedTail::Slot kRun = 64;     // a table's write to the device (table_file.h)
+// Chunks whose pages are reserved at once: ahead, when fewer than kFewReady are ready; by who needs one.
+constexpr uint64_t kAhead = 16 * kTailLargePage / kTailChunkBytes, kFewReady = kAhead / 2;
+constexpr uint64_t kGrowth = kTailLargePage / kTailChunkBytes;
+constexpr SharedTail::Slot kRun = 64;  // a table's write to the device (table_file.h)
 
 // Chunks whose pages are reserved at creation.
 SharedTail::Slot first_chunks(const TailLayout& layout) {
@@ -32,6 +34,10 @@ SharedTail::Slot first_chunks(const TailLayout& layout) {
   return static_cast<SharedTail::Slot>(std::min(count, layout.chunk_count));
 }
 
+#ifndef MADV_COLLAPSE
+constexpr int MADV_COLLAPSE = 25;  // linux/mman.h; the C library's headers may be older
+#endif
+
 // Reserves the pages of [offset, +bytes); 0 or an errno. A signal ends the call early.
 int reserve_pages(int fd, uint64_t offset, uint64_t bytes) {
   int code = 0;
@@ -39,6 +45,44 @@ int reserve_pages(int fd, uint64_t offset, uint64_t bytes) {
     code = ::posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes));
   } while (code == EINTR);
   return code;
+}
+
+// The same for a file that is mapped at `map`, with large pages where they fit and the kernel makes them. Asking it once
+// for many is what makes this quick: each time it first waits for all cores to empty their lists of pages.
+int reserve_large_pages(int fd, std::byte* map, uint64_t offset, uint64_t bytes) {
+  const uint64_t end = offset + bytes;
+  const uint64_t first = (offset + kTailLargePage - 1) / kTailLargePage * kTailLargePage;
+  const uint64_t last = end / kTailLargePage * kTailLargePage;
+  for (uint64_t page = first; page < last;
+       page += kTailLargePage) {  // it takes a page to make one of
+    if (const int code = reserve_pages(fd, page, 4096); code != 0) return code;
+  }
+  if (last > first) ::madvise(map + first, last - first, MADV_COLLAPSE);
+  // What did not become large; there is nothing left to do where all did.
+  if (const int code = reserve_pages(fd, offset, bytes); code != 0) return code;
+  // Mapped at once, not by a page fault for each; where the kernel does not know this, by those.
+  ::madvise(map + offset, bytes, MADV_POPULATE_WRITE);
+  return 0;
+}
+
+// Maps the file at a multiple of a large page, which is what a large page of it takes; null: errno says why not.
+std::byte* map_file(int fd, uint64_t bytes) {
+  const uint64_t room = bytes + kTailLargePage;
+  void* reserved =
+      ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(reserved);
+  const uint64_t before = -reinterpret_cast<uintptr_t>(begin) % kTailLargePage;
+  std::byte* const map = begin + before;
+  if (::mmap(map, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    const int code = errno;
+    ::munmap(begin, room);
+    errno = code;
+    return nullptr;
+  }
+  if (before > 0) ::munmap(begin, before);
+  ::munmap(map + bytes, room - before - bytes);  // before < a large page: there is something
+  return map;
 }
 
 std::string to_hex(const TailId& id) {
@@ -120,7 +164,7 @@ std::optional<TailBinding> parse_tail_name(std::string_view name) {
 
 Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& directory,
                                                        const TailBinding& binding, uint64_t bytes,
-                                                       LogSink* log) {
+                                                       LogSink* log, Executor* executor) {
   if (bytes < kMinTailBytes || bytes > kMaxTailBytes) {
     return error(StatusCode::invalid_argument,
                  "tail_bytes " + std::to_string(bytes) + ": must be 1 MiB … 4 GiB");
@@ -147,36 +191,39 @@ Result<std::unique_ptr<SharedTail>> SharedTail::create(const std::string& direct
     }
     if (::fstat(fd, &made) != 0) return fail("fstat", errno);
   }
+  if (::ftruncate(fd, static_cast<off_t>(layout.file_bytes)) != 0) return fail("ftruncate", errno);
+  std::byte* const map = map_file(fd, layout.file_bytes);
+  if (map == nullptr) return fail("mmap", errno);
   const uint64_t first = layout.chunks_offset + first_chunks(layout) * kTailChunkBytes;
-  if (const int code = reserve_pages(fd, 0, first); code != 0) {
+  if (const int code = reserve_large_pages(fd, map, 0, first); code != 0) {
+    ::munmap(map, layout.file_bytes);
     return fail("posix_fallocate", code);
   }
-  if (::ftruncate(fd, static_cast<off_t>(layout.file_bytes)) != 0) return fail("ftruncate", errno);
-  void* map = ::mmap(nullptr, layout.file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (map == MAP_FAILED) return fail("mmap", errno);
   // The header makes it a tail; the rest is zero: an empty ring, all chunks free.
   const TailHeader header = make_tail_header(binding, layout);
   std::memcpy(map, &header, sizeof header);
   const uint64_t has_predecessor = binding.predecessor != TailId{} ? 1 : 0;
-  std::memcpy(static_cast<std::byte*>(map) + kPredecessorOffset, &has_predecessor,
-              sizeof(uint64_t));
-  return std::unique_ptr<SharedTail>(
-      new SharedTail(path, fd, static_cast<std::byte*>(map), layout, log));
+  std::memcpy(map + kPredecessorOffset, &has_predecessor, sizeof has_predecessor);
+  return std::unique_ptr<SharedTail>(new SharedTail(path, fd, map, layout, log, executor));
 }
 
 SharedTail::SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout,
-                       LogSink* log)
+                       LogSink* log, Executor* executor)
     : path_(std::move(path)),
       fd_(fd),
       map_(map),
       layout_(layout),
       log_(log),
+      executor_(executor),
       taken_(layout.chunk_count),
       reserved_(first_chunks(layout)),
       free_(layout.chunk_count),
-      chunk_limit_(layout.chunk_count) {}
+      chunk_limit_(layout.chunk_count) {
+  growth_.run = [this] { grow_ahead(); };
+}
 
 SharedTail::~SharedTail() {
+  if (executor_ != nullptr) executor_->cancel(growth_);
   ::munmap(map_, layout_.file_bytes);
   ::close(fd_);
 }
@@ -189,48 +236,88 @@ TailChunkEntry& SharedTail::entry(Slot slot) const {
   return reinterpret_cast<TailChunkEntry*>(map_ + layout_.table_offset)[slot];
 }
 
+uint64_t SharedTail::ready_chunks() const {
+  const uint64_t taken = chunk_limit_.load(std::memory_order_relaxed) - free_chunks();
+  return reserved_ - taken;
+}
+
+bool SharedTail::wants_growth() {
+  if (executor_ == nullptr || growing_ || ready_chunks() >= kFewReady) return false;
+  growing_ = reserved_ < chunk_limit_.load(std::memory_order_relaxed);
+  return growing_;
+}
+
+int SharedTail::reserve_chunks(uint64_t count) {
+  const uint64_t offset = layout_.chunks_offset + reserved_ * kTailChunkBytes;
+  const int code = reserve_large_pages(fd_, map_, offset, count * kTailChunkBytes);
+  if (code != 0) return code;
+  const MutexLock lock(mutex_);
+  reserved_ += static_cast<Slot>(count);
+  return 0;
+}
+
+void SharedTail::grow_ahead() {
+  const MutexLock growth_lock(growth_mutex_);
+  // Where there is no memory for so much, who needs a chunk takes the rest.
+  if (reserve_chunks(std::min(kAhead, chunk_limit_.load() - reserved_)) != 0) return;
+  const MutexLock lock(mutex_);
+  growing_ = false;
+}
+
 bool SharedTail::grow() {
+  const MutexLock growth_lock(growth_mutex_);
+  {
+    const MutexLock lock(mutex_);
+    if (ready_chunks() > 0 || free_chunks() == 0) return true;
+  }
   const uint64_t limit = chunk_limit_.load(std::memory_order_relaxed);
   const uint64_t more = std::min(kGrowth, limit - reserved_);
-  const uint64_t offset = layout_.chunks_offset + reserved_ * kTailChunkBytes;
-  const int code = reserve_pages(fd_, offset, more * kTailChunkBytes);
-  if (code == 0) {
-    // Mapped at once, not by a page fault for each; where the kernel does not know this, by those.
-    ::madvise(map_ + offset, more * kTailChunkBytes, MADV_POPULATE_WRITE);
-    reserved_ += static_cast<Slot>(more);
-    return true;
+  const int code = reserve_chunks(more);
+  if (code == 0) return true;
+  {
+    const MutexLock lock(mutex_);
+    free_.fetch_sub(limit - reserved_, std::memory_order_relaxed);
+    chunk_limit_.store(reserved_, std::memory_order_relaxed);
   }
-  free_.fetch_sub(limit - reserved_, std::memory_order_relaxed);
-  chunk_limit_.store(reserved_, std::memory_order_relaxed);
   if (log_ != nullptr) {
     log_->log(LogLevel::warning, "blobfs",
-              tail_error(path_, offset + more * kTailChunkBytes, "posix_fallocate", code)
+              tail_error(path_, layout_.chunks_offset + (reserved_ + more) * kTailChunkBytes,
+                         "posix_fallocate", code)
                   .with_context("what is not synced goes to the device earlier")
                   .to_string());
   }
   return false;
 }
 
+SharedTail::Slot SharedTail::take_chunk(std::optional<Slot> after) {
+  Slot slot = after ? *after + 1 : next_;
+  if (slot >= reserved_ || taken_[slot]) slot = next_;
+  for (; taken_[slot % reserved_]; ++slot) {
+  }
+  slot %= reserved_;
+  taken_[slot] = true;
+  free_.store(free_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  // Others begin a good way further on, so that files grow in neighbouring chunks.
+  if (!after || slot != *after + 1) next_ = (slot + kRun) % reserved_;
+  return slot;
+}
+
 std::optional<SharedTail::Slot> SharedTail::acquire(uint64_t file_id, uint64_t offset,
                                                     std::optional<Slot> after) {
   Slot slot = 0;
+  bool wants_growth = false;
   {
-    const MutexLock lock(mutex_);
-    const uint64_t free = free_.load(std::memory_order_relaxed);
-    if (free == 0) return {};
-    const bool all_taken =
-        chunk_limit_.load(std::memory_order_relaxed) - free == reserved_;  // of those with pages
-    if (all_taken && !grow()) return {};
-    slot = after ? *after + 1 : next_;
-    if (slot >= reserved_ || taken_[slot]) slot = next_;
-    for (; taken_[slot % reserved_]; ++slot) {
+    MutexLock lock(mutex_);
+    while (ready_chunks() == 0) {
+      if (free_chunks() == 0) return {};
+      lock.unlock();
+      if (!grow()) return {};
+      lock.lock();
     }
-    slot %= reserved_;
-    taken_[slot] = true;
-    free_.store(free_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-    // Others begin a good way further on, so that files grow in neighbouring chunks.
-    if (!after || slot != *after + 1) next_ = (slot + kRun) % reserved_;
+    slot = take_chunk(after);
+    wants_growth = this->wants_growth();
   }
+  if (wants_growth) executor_->post(growth_);
   TailChunkEntry& chunk = entry(slot);
   std::atomic_ref(chunk.offset).store(offset, std::memory_order_relaxed);
   std::atomic_ref(chunk.end).store(offset, std::memory_order_relaxed);

@@ -3,11 +3,14 @@
 // The live side of docs/format/tail.md: a file in shared memory, mapped, with a ring of transactions
 // (the blob store's TransactionKeeper) and chunks that hold appended bytes. What is published here is
 // found by the next mount on the same boot (tail_replay.h). Pages are reserved before they are used, so no
-// store can fail: the first kFirstBytes at creation, more as chunks are wanted. Nothing is ever read back
-// from the mapping: bookkeeping is the process's own.
+// store can fail: the first kFirstBytes at creation, more before chunks run out, by the executor. These are
+// large pages where the kernel makes them: a device takes their bytes in larger and fewer requests. Who finds
+// no chunk all the same reserves a few small pages. Nothing is ever read back from the mapping: bookkeeping
+// is the process's own.
 //
 // Threads: any. `mutex_` guards the free chunks, `ring_mutex_` the ring; both are leaves, held for a few
-// instructions (keep() also copies the transaction). The bytes of a chunk belong to its holder.
+// instructions (keep() also copies the transaction). `growth_mutex_`, taken before `mutex_`, is held while pages
+// are reserved, some milliseconds. The bytes of a chunk belong to its holder.
 #pragma once
 
 #include <basalt/context.h>
@@ -51,10 +54,11 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   static constexpr uint64_t kFirstBytes = uint64_t{32} << 20;
 
   // `bytes`: of the file, when all of it is in use. Where shared memory ends before that, the tail stays as it is, which
-  // `log` is told once. no_space, permission_denied, …, each naming the path and what to change.
+  // `log` is told once. Without an executor nothing is reserved ahead. no_space, permission_denied, …, each naming the path and what to change.
   static Result<std::unique_ptr<SharedTail>> create(const std::string& directory,
                                                     const TailBinding& binding, uint64_t bytes,
-                                                    LogSink* log = nullptr);
+                                                    LogSink* log = nullptr,
+                                                    Executor* executor = nullptr);
   ~SharedTail() override;  // leaves the file
 
   using Slot = uint32_t;
@@ -90,9 +94,22 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
     blob::Ticket ticket;
     uint64_t end;  // ring byte count behind it
   };
-  SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout, LogSink* log);
-  // Reserves pages for more chunks; `mutex_` is held.
+  SharedTail(std::string path, int fd, std::byte* map, const TailLayout& layout, LogSink* log,
+             Executor* executor);
+  // ---- `mutex_` is held
+  // Chunks that have pages and nobody holds.
+  uint64_t ready_chunks() const;
+  // Whether the caller is to post `growth_`.
+  bool wants_growth();
+  Slot take_chunk(std::optional<Slot> after);
+
+  // ---- `growth_mutex_` is held
+  // Gives `count` more chunks their pages; 0 or an errno.
+  int reserve_chunks(uint64_t count);
+
+  // Reserves pages for a few more chunks, unless some have become ready; false: there are none.
   bool grow();
+  void grow_ahead();
   TailChunkEntry& entry(Slot slot) const;
   void copy_to_ring(uint64_t at, std::span<const std::byte> bytes);
   void store_word(uint64_t offset, uint64_t value);
@@ -102,11 +119,15 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   std::byte* const map_;
   const TailLayout layout_;
   LogSink* const log_;
+  Executor* const executor_;
+  BackgroundTask growth_;
 
+  Mutex growth_mutex_;
   Mutex mutex_;
   std::vector<bool> taken_;
-  Slot reserved_;  // chunks below have their pages
-  Slot next_ = 0;  // where the search for a free chunk begins
+  Slot reserved_;         // chunks below have their pages; changes under both
+  bool growing_ = false;  // the task is posted, or has failed
+  Slot next_ = 0;         // where the search for a free chunk begins
   // Changed under `mutex_`; is_crowded() reads them without.
   std::atomic<uint64_t> free_;         // of chunk_limit_
   std::atomic<uint64_t> chunk_limit_;  // all; fewer once there was no memory for more

@@ -19,11 +19,12 @@ namespace basalt::blobfs {
 using TailId = std::array<std::byte, 16>;
 
 inline constexpr std::array<char, 8> kTailMagic = {'B', 'S', 'L', 'T', 'T', 'A', 'I', 'L'};
-inline constexpr uint32_t kTailVersion = 1;
+inline constexpr uint32_t kTailVersion = 2;
 inline constexpr uint64_t kTailHeaderBytes = 4096;
 inline constexpr uint64_t kTailChunkBytes = 64 * 1024;
 inline constexpr uint64_t kMinTailBytes = uint64_t{1} << 20;
 inline constexpr uint64_t kMaxTailBytes = uint64_t{4} << 30;
+inline constexpr uint64_t kTailLargePage = uint64_t{2} << 20;
 
 struct TailHeader {
   std::array<char, 8> magic;
@@ -61,7 +62,7 @@ struct TailChunkEntry {
   uint64_t file_id;  // 0: free
   uint64_t offset;
   uint64_t end;    // offset … offset + chunk_bytes
-  uint64_t check;  // of file_id and offset: chunk_check(); 0: none (as earlier versions wrote it)
+  uint64_t check;  // of file_id and offset: chunk_check()
 };
 static_assert(sizeof(TailChunkEntry) == 32);
 constexpr uint64_t kChunkChecked = uint64_t{1} << 32;
@@ -85,9 +86,13 @@ constexpr TailLayout tail_layout(uint64_t file_bytes) {
       layout.file_bytes / 16 < 256 * 1024 ? 256 * 1024 : layout.file_bytes / 16 / 4096 * 4096;
   layout.table_offset = layout.ring_offset + layout.ring_bytes;
   const uint64_t rest = layout.file_bytes - layout.table_offset;
-  layout.chunk_count = (rest - 4096) / (kTailChunkBytes + sizeof(TailChunkEntry));
-  layout.chunks_offset =
-      (layout.table_offset + layout.chunk_count * sizeof(TailChunkEntry) + 4095) / 4096 * 4096;
+  const uint64_t entries = (rest - 4096) / (kTailChunkBytes + sizeof(TailChunkEntry));
+  // A file of some size has its chunks in large pages.
+  const uint64_t page = layout.file_bytes < 16 * kTailLargePage ? 4096 : kTailLargePage;
+  const uint64_t table_end = layout.table_offset + entries * sizeof(TailChunkEntry);
+  layout.chunks_offset = (table_end + page - 1) / page * page;
+  const uint64_t fitting = (layout.file_bytes - layout.chunks_offset) / kTailChunkBytes;
+  layout.chunk_count = entries < fitting ? entries : fitting;
   return layout;
 }
 static_assert(tail_layout(kMinTailBytes).chunks_offset +

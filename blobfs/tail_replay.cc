@@ -142,8 +142,7 @@ void TailImage::read_chunks(const TailLayout& layout) {
     const auto entry =
         load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
     if (entry.file_id == 0 || entry.end == entry.offset) continue;
-    const bool misplaced =
-        entry.check != 0 && entry.check != chunk_check(entry.file_id, entry.offset);
+    const bool misplaced = entry.check != chunk_check(entry.file_id, entry.offset);
     if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
         entry.end > uint64_t{1} << 60 || (misplaced && !planted("tail_chunk_misplaced"))) {
       notes_.push_back("shared-memory tail: chunk " + std::to_string(i) + " claims bytes " +

@@ -1,11 +1,14 @@
 // The shared-memory tail as a file: what is published is found, what is released is not, whatever binds it
 // must match, and damaged or hostile content is refused or left out, never believed.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -29,12 +32,12 @@ class TailTest : public ::testing::Test {
  protected:
   TailTest() {
     std::string name = "/tmp/basalt-tail-XXXXXX";
-    dir_ = ::mkdtemp(name.data());
+    dir_ = own_dir_ = ::mkdtemp(name.data());
     binding_.store_uuid.fill(std::byte{1});
     binding_.open_id.fill(std::byte{2});
     binding_.boot_id = "01234567-89ab-cdef-0123-456789abcdef";
   }
-  ~TailTest() override { std::filesystem::remove_all(dir_); }
+  ~TailTest() override { std::filesystem::remove_all(own_dir_); }
   std::unique_ptr<SharedTail> create(uint64_t bytes = kMinTailBytes) {
     auto tail = SharedTail::create(dir_, binding_, bytes);
     EXPECT_TRUE(tail.has_value()) << tail.error().to_string();
@@ -52,7 +55,8 @@ class TailTest : public ::testing::Test {
     return code_of(TailImage::parse(content(), wanted));
   }
   StatusCode loaded() { return code_of(TailImage::load(dir_, binding_)); }
-  std::string dir_;
+  std::string own_dir_;
+  std::string dir_;  // where tails are
   TailBinding binding_;
 };
 
@@ -195,7 +199,62 @@ TEST_F(TailTest, SizesHaveBounds) {
     const TailLayout layout = tail_layout(bytes);
     EXPECT_GT(layout.chunk_count, 0u);
     EXPECT_LE(layout.chunks_offset + layout.chunk_count * kTailChunkBytes, bytes);
+    EXPECT_LE(layout.table_offset + layout.chunk_count * sizeof(TailChunkEntry),
+              layout.chunks_offset);
   }
+}
+
+// Kilobytes of shared memory that large pages map in the mapping that `byte` lies in.
+uint64_t large_kilobytes_at(const std::byte* byte) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto address = reinterpret_cast<uintptr_t>(byte);
+  bool here = false;
+  for (std::string line; std::getline(maps, line);) {
+    uint64_t begin = 0, end = 0;
+    if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " ", &begin, &end) == 2) {
+      here = address >= begin && address < end;
+    }
+    uint64_t kilobytes = 0;
+    if (here && std::sscanf(line.c_str(), "ShmemPmdMapped: %" SCNu64, &kilobytes) == 1) {
+      return kilobytes;
+    }
+  }
+  return 0;
+}
+
+// Whether the kernel makes a large page of a small one of shared memory.
+bool has_large_shared_pages() {
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE
+  const int fd = ::memfd_create("probe", MFD_CLOEXEC);
+  EXPECT_EQ(::ftruncate(fd, 2 * kTailLargePage), 0);
+  void* memory = ::mmap(nullptr, 2 * kTailLargePage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  EXPECT_NE(memory, MAP_FAILED);
+  auto* const begin = static_cast<std::byte*>(memory);
+  const uint64_t before = -reinterpret_cast<uintptr_t>(begin) % kTailLargePage;
+  // The large page that begins the file, where the file may be mapped at its multiple.
+  void* at =
+      ::mmap(begin + before, kTailLargePage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  *static_cast<std::byte*>(at) = std::byte{1};
+  const bool made = ::madvise(at, kTailLargePage, kCollapse) == 0;
+  ::munmap(memory, 2 * kTailLargePage);
+  ::close(fd);
+  return made;
+}
+
+TEST_F(TailTest, LiesInLargePagesWhereTheKernelHasThem) {
+  if (!has_large_shared_pages())
+    GTEST_SKIP() << "this kernel makes no large pages of shared memory";
+  std::string name = "/dev/shm/basalt-tail-test-XXXXXX";
+  dir_ = ::mkdtemp(name.data());
+  const auto tail = create(uint64_t{64} << 20);
+  const auto slot = tail->acquire(5, 0, {});
+  const uint64_t at_creation = large_kilobytes_at(tail->bytes(*slot));
+  while (tail->acquire(5, 0, {})) {
+  }
+  const uint64_t full = large_kilobytes_at(tail->bytes(*slot));
+  std::filesystem::remove_all(dir_);
+  EXPECT_EQ(at_creation, SharedTail::kFirstBytes / 1024);
+  EXPECT_EQ(full, 65536u);
 }
 
 TEST_F(TailTest, ChunksRunOutAndComeBack) {
