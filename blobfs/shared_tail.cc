@@ -23,7 +23,8 @@ namespace {
 
 constexpr unsigned kMaxLockTries = 1000;  // a millisecond each
 // Chunks whose pages are reserved at once: ahead, when fewer than kFewReady are ready; by who needs one.
-constexpr uint64_t kAhead = 16 * kTailLargePage / kTailChunkBytes, kFewReady = kAhead / 2;
+constexpr uint64_t kGrowthAhead = 16 * kTailLargePage / kTailChunkBytes,
+                   kFewReady = kGrowthAhead / 2;
 constexpr uint64_t kGrowth = kTailLargePage / kTailChunkBytes;
 constexpr SharedTail::Slot kRun = 64;  // a table's write to the device (table_file.h)
 
@@ -259,7 +260,7 @@ int SharedTail::reserve_chunks(uint64_t count) {
 void SharedTail::grow_ahead() {
   const MutexLock growth_lock(growth_mutex_);
   // Where there is no memory for so much, who needs a chunk takes the rest.
-  if (reserve_chunks(std::min(kAhead, chunk_limit_.load() - reserved_)) != 0) return;
+  if (reserve_chunks(std::min(kGrowthAhead, chunk_limit_.load() - reserved_)) != 0) return;
   const MutexLock lock(mutex_);
   growing_ = false;
 }
