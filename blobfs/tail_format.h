@@ -19,6 +19,7 @@ namespace basalt::blobfs {
 using TailId = std::array<std::byte, 16>;
 
 inline constexpr std::array<char, 8> kTailMagic = {'B', 'S', 'L', 'T', 'T', 'A', 'I', 'L'};
+// What is written; 1 is replayed too.
 inline constexpr uint32_t kTailVersion = 2;
 inline constexpr uint64_t kTailHeaderBytes = 4096;
 inline constexpr uint64_t kTailChunkBytes = 64 * 1024;
@@ -62,7 +63,7 @@ struct TailChunkEntry {
   uint64_t file_id;  // 0: free
   uint64_t offset;
   uint64_t end;    // offset … offset + chunk_bytes
-  uint64_t check;  // of file_id and offset: chunk_check()
+  uint64_t check;  // of file_id and offset: chunk_check(); in version 1 also 0: none
 };
 static_assert(sizeof(TailChunkEntry) == 32);
 constexpr uint64_t kChunkChecked = uint64_t{1} << 32;
@@ -78,7 +79,7 @@ struct TailLayout {
   uint64_t table_offset = 0, chunk_count = 0;
   uint64_t chunks_offset = 0;
 };
-constexpr TailLayout tail_layout(uint64_t file_bytes) {
+constexpr TailLayout tail_layout(uint64_t file_bytes, uint32_t version = kTailVersion) {
   TailLayout layout;
   layout.file_bytes = file_bytes / 4096 * 4096;
   layout.ring_offset = kTailHeaderBytes;
@@ -87,8 +88,9 @@ constexpr TailLayout tail_layout(uint64_t file_bytes) {
   layout.table_offset = layout.ring_offset + layout.ring_bytes;
   const uint64_t rest = layout.file_bytes - layout.table_offset;
   const uint64_t entries = (rest - 4096) / (kTailChunkBytes + sizeof(TailChunkEntry));
-  // A file of some size has its chunks in large pages.
-  const uint64_t page = layout.file_bytes < 16 * kTailLargePage ? 4096 : kTailLargePage;
+  // Since version 2 a file of some size has its chunks in large pages.
+  const bool large = version >= 2 && layout.file_bytes >= 16 * kTailLargePage;
+  const uint64_t page = large ? kTailLargePage : 4096;
   const uint64_t table_end = layout.table_offset + entries * sizeof(TailChunkEntry);
   layout.chunks_offset = (table_end + page - 1) / page * page;
   const uint64_t fitting = (layout.file_bytes - layout.chunks_offset) / kTailChunkBytes;

@@ -49,7 +49,7 @@ Status check_header(const TailHeader& header, std::span<const std::byte> content
                                        sizeof(TailHeader) - offsetof(TailHeader, version));
   if (crc32c(covered) != header.crc && !planted("tail_header_checksum"))
     return bad(StatusCode::corruption, "header checksum mismatch");
-  if (header.version != kTailVersion && !planted("tail_version"))
+  if ((header.version == 0 || header.version > kTailVersion) && !planted("tail_version"))
     return bad(StatusCode::unsupported, "written by another version");
   if (header.store_uuid != wanted.store_uuid && !planted("tail_uuid"))
     return bad(StatusCode::miscompare, "of another store");
@@ -81,7 +81,7 @@ Result<TailImage> TailImage::parse(std::shared_ptr<const std::byte[]> memory, si
   const auto header = load_at<TailHeader>(content, 0);
   BASALT_TRY(check_header(header, content, wanted));
   // The layout follows from the size, so nothing the header says is used as an offset.
-  const TailLayout layout = tail_layout(content.size());
+  const TailLayout layout = tail_layout(content.size(), header.version);
   if ((header.file_bytes != layout.file_bytes || content.size() != layout.file_bytes ||
        header.ring_offset != layout.ring_offset || header.ring_bytes != layout.ring_bytes ||
        header.table_offset != layout.table_offset || header.chunk_count != layout.chunk_count ||
@@ -96,7 +96,7 @@ Result<TailImage> TailImage::parse(std::shared_ptr<const std::byte[]> memory, si
     image.predecessor_ = header.predecessor;
   }
   image.read_ring(layout);
-  image.read_chunks(layout);
+  image.read_chunks(layout, header.version);
   return image;
 }
 
@@ -137,12 +137,13 @@ void TailImage::read_ring(const TailLayout& layout) {
   }
 }
 
-void TailImage::read_chunks(const TailLayout& layout) {
+void TailImage::read_chunks(const TailLayout& layout, uint32_t version) {
   for (uint64_t i = 0; i < layout.chunk_count; ++i) {
     const auto entry =
         load_at<TailChunkEntry>(content_, layout.table_offset + i * sizeof(TailChunkEntry));
     if (entry.file_id == 0 || entry.end == entry.offset) continue;
-    const bool misplaced = entry.check != chunk_check(entry.file_id, entry.offset);
+    const bool unchecked = version == 1 && entry.check == 0;
+    const bool misplaced = !unchecked && entry.check != chunk_check(entry.file_id, entry.offset);
     if (entry.end < entry.offset || entry.end - entry.offset > kTailChunkBytes ||
         entry.end > uint64_t{1} << 60 || (misplaced && !planted("tail_chunk_misplaced"))) {
       notes_.push_back("shared-memory tail: chunk " + std::to_string(i) + " claims bytes " +

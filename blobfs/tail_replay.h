@@ -58,7 +58,7 @@ class TailImage {
   static Result<TailImage> parse(std::shared_ptr<const std::byte[]> content, size_t bytes,
                                  const TailBinding& wanted);
   void read_ring(const TailLayout& layout);
-  void read_chunks(const TailLayout& layout);
+  void read_chunks(const TailLayout& layout, uint32_t version);
   std::shared_ptr<const std::byte[]> memory_;
   std::span<const std::byte> content_;  // in memory_
   std::optional<TailId> predecessor_;

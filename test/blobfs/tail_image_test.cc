@@ -149,6 +149,7 @@ TEST_F(TailTest, AForgedHeaderIsRefused) {
   EXPECT_EQ(forged([](auto& h) { h.predecessor[0] = std::byte{1}; }, Checksum::as_it_was),
             StatusCode::corruption);
   EXPECT_EQ(forged([](auto& h) { h.version = kTailVersion + 1; }), StatusCode::unsupported);
+  EXPECT_EQ(forged([](auto& h) { h.version = 0; }), StatusCode::unsupported);
   EXPECT_EQ(forged([](auto& h) { h.file_bytes = h.file_bytes + 1; }), StatusCode::corruption);
   EXPECT_EQ(forged([](auto& h) { h.ring_offset = h.ring_offset + 1; }), StatusCode::corruption);
   EXPECT_EQ(forged([](auto& h) { h.ring_bytes = h.ring_bytes + 1; }), StatusCode::corruption);
@@ -156,6 +157,29 @@ TEST_F(TailTest, AForgedHeaderIsRefused) {
   EXPECT_EQ(forged([](auto& h) { h.chunk_count = h.chunk_count + 1; }), StatusCode::corruption);
   EXPECT_EQ(forged([](auto& h) { h.chunks_offset = h.chunks_offset + 1; }), StatusCode::corruption);
   EXPECT_EQ(forged([](auto& h) { h.chunk_bytes = h.chunk_bytes + 1; }), StatusCode::corruption);
+}
+
+// Version 1 had its chunks wherever the table ended, and at first without a check.
+TEST_F(TailTest, TheFirstVersionIsReplayed) {
+  constexpr uint64_t kBytes = uint64_t{64} << 20;
+  const TailLayout layout = tail_layout(kBytes, 1);
+  ASSERT_NE(layout.chunks_offset, tail_layout(kBytes).chunks_offset);
+  std::vector<std::byte> bytes(kBytes);
+  TailHeader header = make_tail_header(binding_, layout);
+  header.version = 1;
+  header.crc = crc32c(std::as_bytes(std::span(&header, 1)).subspan(offsetof(TailHeader, version)));
+  std::memcpy(bytes.data(), &header, sizeof header);
+  const std::array<TailChunkEntry, 2> entries{
+      TailChunkEntry{.file_id = 5, .offset = 0, .end = 3, .check = chunk_check(5, 0)},
+      TailChunkEntry{.file_id = 6, .offset = 0, .end = 3, .check = 0}};
+  std::memcpy(bytes.data() + layout.table_offset, entries.data(), sizeof entries);
+  std::memcpy(bytes.data() + layout.chunks_offset, "abc", 3);
+  std::memcpy(bytes.data() + layout.chunks_offset + kTailChunkBytes, "xyz", 3);
+  const auto image = TailImage::parse(bytes, binding_);
+  ASSERT_TRUE(image) << image.error().to_string();
+  ASSERT_EQ(image->chunks().size(), 2u);
+  EXPECT_TRUE(std::ranges::equal(image->chunks()[0].bytes, bytes_of("abc")));
+  EXPECT_TRUE(std::ranges::equal(image->chunks()[1].bytes, bytes_of("xyz")));
 }
 
 TEST_F(TailTest, APredecessorIsNamedUntilItIsForgotten) {
