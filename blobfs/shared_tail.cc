@@ -48,22 +48,26 @@ int reserve_pages(int fd, uint64_t offset, uint64_t bytes) {
   return code;
 }
 
-// The same for a file that is mapped at `map`, with large pages where they fit and the kernel makes them. Asking it once
-// for many is what makes this quick: each time it first waits for all cores to empty their lists of pages.
+// The same for a file that is mapped at `map`. Mapped at once, not by a page fault for each; where the kernel does not
+// know this, by those.
+int reserve_mapped_pages(int fd, std::byte* map, uint64_t offset, uint64_t bytes) {
+  if (const int code = reserve_pages(fd, offset, bytes); code != 0) return code;
+  ::madvise(map + offset, bytes, MADV_POPULATE_WRITE);
+  return 0;
+}
+
+// The same with large pages where they fit and the kernel makes them. Each call first waits for all cores to empty their
+// lists of pages: better one for many.
 int reserve_large_pages(int fd, std::byte* map, uint64_t offset, uint64_t bytes) {
   const uint64_t end = offset + bytes;
   const uint64_t first = (offset + kTailLargePage - 1) / kTailLargePage * kTailLargePage;
   const uint64_t last = end / kTailLargePage * kTailLargePage;
-  for (uint64_t page = first; page < last;
-       page += kTailLargePage) {  // it takes a page to make one of
+  // It takes a page to make one of.
+  for (uint64_t page = first; page < last; page += kTailLargePage) {
     if (const int code = reserve_pages(fd, page, 4096); code != 0) return code;
   }
   if (last > first) ::madvise(map + first, last - first, MADV_COLLAPSE);
-  // What did not become large; there is nothing left to do where all did.
-  if (const int code = reserve_pages(fd, offset, bytes); code != 0) return code;
-  // Mapped at once, not by a page fault for each; where the kernel does not know this, by those.
-  ::madvise(map + offset, bytes, MADV_POPULATE_WRITE);
-  return 0;
+  return reserve_mapped_pages(fd, map, offset, bytes);  // what did not become large
 }
 
 // Maps the file at a multiple of a large page, which is what a large page of it takes; null: errno says why not.
@@ -248,9 +252,10 @@ bool SharedTail::wants_growth() {
   return growing_;
 }
 
-int SharedTail::reserve_chunks(uint64_t count) {
+int SharedTail::reserve_chunks(uint64_t count, Pages pages) {
   const uint64_t offset = layout_.chunks_offset + reserved_ * kTailChunkBytes;
-  const int code = reserve_large_pages(fd_, map_, offset, count * kTailChunkBytes);
+  const auto reserve = pages == Pages::large ? reserve_large_pages : reserve_mapped_pages;
+  const int code = reserve(fd_, map_, offset, count * kTailChunkBytes);
   if (code != 0) return code;
   const MutexLock lock(mutex_);
   reserved_ += static_cast<Slot>(count);
@@ -260,7 +265,8 @@ int SharedTail::reserve_chunks(uint64_t count) {
 void SharedTail::grow_ahead() {
   const MutexLock growth_lock(growth_mutex_);
   // Where there is no memory for so much, who needs a chunk takes the rest.
-  if (reserve_chunks(std::min(kGrowthAhead, chunk_limit_.load() - reserved_)) != 0) return;
+  const uint64_t more = std::min(kGrowthAhead, chunk_limit_.load() - reserved_);
+  if (reserve_chunks(more, Pages::large) != 0) return;
   const MutexLock lock(mutex_);
   growing_ = false;
 }
@@ -273,7 +279,7 @@ bool SharedTail::grow() {
   }
   const uint64_t limit = chunk_limit_.load(std::memory_order_relaxed);
   const uint64_t more = std::min(kGrowth, limit - reserved_);
-  const int code = reserve_chunks(more);
+  const int code = reserve_chunks(more, Pages::small);
   if (code == 0) return true;
   {
     const MutexLock lock(mutex_);

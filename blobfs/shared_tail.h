@@ -104,8 +104,9 @@ class SharedTail final : public blob::BlobStore::TransactionKeeper {
   Slot take_chunk(std::optional<Slot> after);
 
   // ---- `growth_mutex_` is held
-  // Gives `count` more chunks their pages; 0 or an errno.
-  int reserve_chunks(uint64_t count);
+  // Gives `count` more chunks their pages, large ones as far as may be; 0 or an errno.
+  enum class Pages : uint8_t { small, large };
+  int reserve_chunks(uint64_t count, Pages pages);
 
   // Reserves pages for a few more chunks, unless some have become ready; false: there are none.
   bool grow();

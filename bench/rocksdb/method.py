@@ -23,7 +23,7 @@ METHOD = (
     "CPU of the whole machine is all busy time of /proc/stat, so it also has write-back, journal "
     "and loop threads; it is only honest on an otherwise idle machine.",
     "The cores' speed changes by half within seconds where others compute on the same hardware, and "
-    "no counter tells. A fixed loop is timed on each core twenty times a second, in CPU time (1.5 % "
+    "no counter tells. A fixed loop is timed on each core twenty times a second, in CPU time (3 % "
     "of a core); what it took during a benchmark over its median of the whole run is the slowness. "
     "Operations per second are multiplied by it where the cores and not the device set them, CPU "
     "time is divided by it; both are also there as measured. Latencies are as measured.",

@@ -4,7 +4,7 @@ A virtual machine's core may share its execution units with a neighbour it canno
 up to twice as long, for seconds or minutes, and no counter of the guest says so. So a small process on each
 core times a loop that is always the same, some twenty times a second, in CPU time of its own: waiting for
 the core does not count. The mean over the cores, weighted with how busy each was, is what the loop took in an
-interval. Costs 1.5 % of each core, on every side.
+interval. Costs about 3 % of each core, on every side.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <utility>
 
 #include "base/crc32c.h"
 #include "blobfs/append_tail.h"
@@ -265,20 +266,66 @@ bool has_large_shared_pages() {
   return made;
 }
 
-TEST_F(TailTest, LiesInLargePagesWhereTheKernelHasThem) {
-  if (!has_large_shared_pages())
-    GTEST_SKIP() << "this kernel makes no large pages of shared memory";
+// Runs what was posted when told to.
+struct ManualExecutor final : Executor {
+  void post(BackgroundTask& task, Duration) override { posted = &task; }
+  void cancel(BackgroundTask&) override { posted = nullptr; }
+  bool run() {
+    if (posted == nullptr) return false;
+    std::exchange(posted, nullptr)->run();
+    return true;
+  }
+  BackgroundTask* posted = nullptr;
+};
+
+// Bytes of the file that have pages.
+uint64_t reserved_bytes(const SharedTail& tail) {
+  struct stat info {};
+  EXPECT_EQ(::stat(tail.path().c_str(), &info), 0);
+  return static_cast<uint64_t>(info.st_blocks) * 512;
+}
+
+TEST_F(TailTest, ReservesAheadOfNeedInLargePagesWhereTheKernelHasThem) {
+  constexpr uint64_t kBytes = uint64_t{96} << 20;
+  if (std::filesystem::space("/dev/shm").available < 2 * kBytes) GTEST_SKIP() << "small /dev/shm";
+  const bool has_large = has_large_shared_pages();
   std::string name = "/dev/shm/basalt-tail-test-XXXXXX";
   dir_ = ::mkdtemp(name.data());
-  const auto tail = create(uint64_t{64} << 20);
-  const auto slot = tail->acquire(5, 0, {});
-  const uint64_t at_creation = large_kilobytes_at(tail->bytes(*slot));
-  while (tail->acquire(5, 0, {})) {
+  ManualExecutor executor;
+  {
+    auto created = SharedTail::create(dir_, binding_, kBytes, nullptr, &executor);
+    ASSERT_TRUE(created) << created.error().to_string();
+    SharedTail& tail = **created;
+    const auto large_bytes = [&] { return 1024 * large_kilobytes_at(tail.bytes(0)); };
+    EXPECT_EQ(reserved_bytes(tail), SharedTail::kFirstBytes);
+    // The kernel may find none for a part of it.
+    EXPECT_GE(2 * large_bytes(), has_large ? SharedTail::kFirstBytes : 0);
+    while (executor.posted == nullptr) ASSERT_TRUE(tail.acquire(5, 0, {}));
+    EXPECT_EQ(reserved_bytes(tail), SharedTail::kFirstBytes) << "before anybody needs it";
+    while (executor.run() && tail.acquire(5, 0, {})) {
+      while (executor.posted == nullptr && tail.acquire(5, 0, {})) {
+      }
+    }
+    EXPECT_EQ(reserved_bytes(tail), kBytes);
+    EXPECT_GE(2 * large_bytes(), has_large ? kBytes : 0);
+    while (tail.acquire(5, 0, {})) {
+    }
+    EXPECT_EQ(tail.free_chunks(), 0u);
+    EXPECT_EQ(executor.posted, nullptr) << "nothing is left to reserve";
   }
-  const uint64_t full = large_kilobytes_at(tail->bytes(*slot));
   std::filesystem::remove_all(dir_);
-  EXPECT_EQ(at_creation, SharedTail::kFirstBytes / 1024);
-  EXPECT_EQ(full, 65536u);
+}
+
+// Where the executor has not come to it, who needs a chunk gets one.
+TEST_F(TailTest, DoesNotWaitForTheExecutor) {
+  ManualExecutor executor;
+  auto tail = SharedTail::create(dir_, binding_, uint64_t{64} << 20, nullptr, &executor);
+  ASSERT_TRUE(tail) << tail.error().to_string();
+  uint64_t taken = 0;
+  while ((*tail)->acquire(5, 0, {})) ++taken;
+  EXPECT_EQ(taken, (*tail)->chunk_count());
+  EXPECT_TRUE(executor.run()) << "posted at the first; there is nothing left to reserve";
+  EXPECT_EQ((*tail)->free_chunks(), 0u);
 }
 
 TEST_F(TailTest, ChunksRunOutAndComeBack) {
@@ -295,11 +342,7 @@ TEST_F(TailTest, ChunksRunOutAndComeBack) {
 
 TEST_F(TailTest, MemoryIsTakenAsItIsNeeded) {
   const auto tail = create(uint64_t{64} << 20);
-  const auto used = [&] {
-    struct stat info {};
-    EXPECT_EQ(::stat(tail->path().c_str(), &info), 0);
-    return static_cast<uint64_t>(info.st_blocks) * 512;
-  };
+  const auto used = [&] { return reserved_bytes(*tail); };
   EXPECT_LE(used(), SharedTail::kFirstBytes + (1 << 20));
   EXPECT_FALSE(tail->is_crowded());
   uint64_t taken = 0;
