@@ -11,6 +11,8 @@
 #include <string>
 #include <utility>
 
+#include "base/racing_copy.h"
+
 namespace basalt::blobfs {
 
 namespace {
@@ -25,10 +27,11 @@ Status no_room(uint64_t bytes, const char* reason) {
                                     "(cache_bytes, cache=)"};
 }
 
-// Written under the shard's lock, read without.
-void raise(std::atomic<uint64_t>& count, uint64_t by) {
-  count.store(count.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
+// A chain is two or three slots long.
+constexpr uint32_t kMostSteps = 64;
+
+constexpr auto kRelaxed = std::memory_order_relaxed, kAcquire = std::memory_order_acquire,
+               kRelease = std::memory_order_release;
 
 }  // namespace
 
@@ -59,13 +62,13 @@ Status PageCache::reserve_pages(uint64_t pages) {
   const uint64_t buckets = std::max(std::bit_ceil(uint64_t{pages_per_shard_}), kGroupPages);
   const uint64_t all_slots = shard_count_ * pages_per_shard_, all_buckets = shard_count_ * buckets;
   if (!memory_.reserve(shard_count_ * chunks) ||
-      !index_.reserve(all_buckets * sizeof(uint32_t) + all_slots * sizeof(Slot))) {
+      !index_.reserve(all_buckets * sizeof(Bucket) + all_slots * sizeof(Slot))) {
     shard_count_ = 0;
     return no_room(pages * kPageBytes, std::strerror(errno));
   }
-  const std::span chains(reinterpret_cast<uint32_t*>(index_.begin()), all_buckets);
+  const std::span chains(reinterpret_cast<Bucket*>(index_.begin()), all_buckets);
   const std::span slots(reinterpret_cast<Slot*>(index_.begin() + chains.size_bytes()), all_slots);
-  std::fill(chains.begin(), chains.end(), kNone);
+  for (Bucket& bucket : chains) bucket.store(kNone, kRelaxed);
   shards_ = std::make_unique<Shard[]>(shard_count_);
   for (uint64_t i = 0; i < shard_count_; ++i) {
     Shard& shard = shards_[i];
@@ -90,17 +93,17 @@ PageCache::Shard& PageCache::shard_of(uint64_t file_id, uint64_t page) {
 
 // A group's buckets are side by side: one miss of the processor's caches finds them all. Bits that did
 // not choose the shard choose them.
-uint32_t& PageCache::bucket_of(Shard& shard, uint64_t file_id, uint64_t page) {
+PageCache::Bucket& PageCache::bucket_of(Shard& shard, uint64_t file_id, uint64_t page) {
   const uint64_t group = hash(file_id, page / kGroupPages) / kMaxShards;
   return shard.buckets[(group * kGroupPages + page % kGroupPages) & (shard.buckets.size() - 1)];
 }
 
-uint32_t PageCache::find(Shard& shard, uint64_t file_id, uint64_t page) {
-  uint32_t slot = bucket_of(shard, file_id, page);
-  while (slot != kNone) {
+uint32_t PageCache::find(Shard& shard, uint64_t file_id, uint64_t page, uint32_t most_steps) {
+  uint32_t slot = bucket_of(shard, file_id, page).load(kRelaxed);
+  for (; slot != kNone && most_steps != 0; --most_steps) {
     const Slot& candidate = shard.slots[slot];
-    if (candidate.page == page && candidate.file_id == file_id) return slot;
-    slot = candidate.next;
+    if (candidate.holds(file_id, page)) return slot;
+    slot = candidate.next.load(kRelaxed);
   }
   return kNone;
 }
@@ -110,77 +113,91 @@ std::byte* PageCache::memory_of(const Shard& shard, uint32_t slot) {
 }
 
 // All of them before the first is copied, so that the processor waits for their slots together.
-PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes) {
+PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes,
+                                    uint32_t most_steps) {
   Found found;
   const uint64_t first = offset / kPageBytes;
   const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
   for (uint64_t page = first; page < group_end && found.bytes < bytes; ++page) {
-    const uint32_t slot = find(shard, file_id, page);
-    if (slot == kNone || shard.slots[slot].pins == kMaxPins) {
+    const uint32_t slot = find(shard, file_id, page, most_steps);
+    const uint32_t version = slot == kNone ? 0 : shard.slots[slot].version.load(kAcquire);
+    // Again, now that the version is known.
+    if (slot == kNone || !shard.slots[slot].holds(file_id, page)) {
       found.all = false;
       break;
     }
     const uint64_t skip = (offset + found.bytes) % kPageBytes;
     const size_t count = std::min<uint64_t>(bytes - found.bytes, kPageBytes - skip);
-    found.copies[found.count++] = {slot, memory_of(shard, slot), skip, count};
+    found.copies[found.count++] = {slot, version, memory_of(shard, slot), skip, count};
     found.bytes += count;
   }
-  raise(shard.hits, found.count);
-  if (!found.all) raise(shard.misses, 1);
   return found;
 }
 
 void PageCache::copy_out(const Found& found, std::byte* out) {
   for (const Copy& copy : found.pages()) {
-    std::memcpy(out, copy.memory + copy.skip, copy.count);
+    copy_from_shared(out, copy.memory + copy.skip, copy.count);
     out += copy.count;
   }
 }
 
 size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
-  if (touch != Touch::reuse) return scan(file_id, offset, out, touch);
   size_t done = 0;
   for (bool found_all = true; found_all && done < out.size();) {
     Shard& shard = shard_of(file_id, (offset + done) / kPageBytes);
-    const MutexLock lock(shard.mutex);
-    const Found found = look_up(shard, file_id, offset + done, out.size() - done);
-    for (const Copy& copy : found.pages()) {
-      Slot& slot = shard.slots[copy.slot];
-      if (slot.credit < kMaxCredit) ++slot.credit;
-    }
-    copy_out(found, out.data() + done);
+    const std::span rest = out.subspan(done);
+    const Found found = touch == Touch::reuse
+                            ? read_group(shard, file_id, offset + done, rest)
+                            : scan_group(shard, file_id, offset + done, rest, touch);
+    if (!found.all) shard.misses.fetch_add(1, kRelaxed);
     done += found.bytes;
     found_all = found.all;
   }
   return done;
 }
 
-size_t PageCache::scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch) {
-  size_t done = 0;
-  for (bool found_all = true; found_all && done < out.size();) {
-    Shard& shard = shard_of(file_id, (offset + done) / kPageBytes);
-    Found found;
-    {
-      const MutexLock lock(shard.mutex);
-      found = look_up(shard, file_id, offset + done, out.size() - done);
-      for (const Copy& copy : found.pages()) ++shard.slots[copy.slot].pins;
+// A locked instruction waits for all stores before it, so the one that counts comes before the copy.
+PageCache::Found PageCache::read_group(Shard& shard, uint64_t file_id, uint64_t offset,
+                                       std::span<std::byte> out) {
+  Found found = look_up(shard, file_id, offset, out.size(), kMostSteps);
+  shard.hits.fetch_add(found.count, kRelaxed);
+  copy_out(found, out.data());
+  for (size_t i = 0; i < found.count; ++i) {
+    Slot& slot = shard.slots[found.copies[i].slot];
+    if (slot.version.load(kRelaxed) != found.copies[i].version) {
+      shard.hits.fetch_sub(found.count - i, kRelaxed);
+      found.cut(i);
+      break;
     }
-    copy_out(found, out.data() + done);
-    done += found.bytes;
-    found_all = found.all;
+    // Two at once may give one credit, or give it to the slot's next page: it is a hint.
+    const uint8_t credit = slot.credit.load(kRelaxed);
+    if (credit < kMaxCredit) slot.credit.store(credit + 1, kRelaxed);
+  }
+  return found;
+}
+
+PageCache::Found PageCache::scan_group(Shard& shard, uint64_t file_id, uint64_t offset,
+                                       std::span<std::byte> out, Touch touch) {
+  Found found;
+  {
     const MutexLock lock(shard.mutex);
-    for (const Copy& copy : found.pages()) {
-      Slot& slot = shard.slots[copy.slot];
-      --slot.pins;
-      if (slot.file_id == 0) {  // dropped meanwhile
-        if (slot.pins == 0) release(shard, copy.slot);
-      } else if (touch == Touch::scan && copy.skip + copy.count == kPageBytes) {
-        slot.spent = true;
-        if (!std::exchange(slot.listed, true)) shard.spent.push_back(copy.slot);
-      }
+    found = look_up(shard, file_id, offset, out.size(), kNone);
+    for (const Copy& copy : found.pages()) ++shard.slots[copy.slot].pins;
+  }
+  shard.hits.fetch_add(found.count, kRelaxed);
+  copy_out(found, out.data());
+  const MutexLock lock(shard.mutex);
+  for (const Copy& copy : found.pages()) {
+    Slot& slot = shard.slots[copy.slot];
+    --slot.pins;
+    if (slot.file_id.load(kRelaxed) == 0) {  // dropped meanwhile
+      if (slot.pins == 0) release(shard, copy.slot);
+    } else if (touch == Touch::scan && copy.skip + copy.count == kPageBytes) {
+      slot.spent = true;
+      if (!std::exchange(slot.listed, true)) shard.spent.push_back(copy.slot);
     }
   }
-  return done;
+  return found;
 }
 
 bool PageCache::contains(uint64_t file_id, uint64_t page) {
@@ -190,12 +207,26 @@ bool PageCache::contains(uint64_t file_id, uint64_t page) {
   return find(shard, file_id, page) != kNone;
 }
 
+// Who has seen the version this leaves sees that the slot is free, or what link() made of it since; who has
+// copied any of what is put into it next sees that version (racing_copy.h).
 void PageCache::unlink(Shard& shard, uint32_t slot) {
   Slot& leaving = shard.slots[slot];
-  uint32_t* link = &bucket_of(shard, leaving.file_id, leaving.page);
-  while (*link != slot) link = &shard.slots[*link].next;
-  *link = leaving.next;
-  leaving.file_id = 0;
+  std::atomic<uint32_t>* link =
+      &bucket_of(shard, leaving.file_id.load(kRelaxed), leaving.page.load(kRelaxed));
+  while (link->load(kRelaxed) != slot) link = &shard.slots[link->load(kRelaxed)].next;
+  link->store(leaving.next.load(kRelaxed), kRelaxed);
+  leaving.file_id.store(0, kRelaxed);
+  leaving.version.store(leaving.version.load(kRelaxed) + 1, kRelease);
+}
+
+// Puts a slot that is free, and holds the page's bytes, into its chain.
+void PageCache::link(Shard& shard, uint32_t slot, uint64_t file_id, uint64_t page) {
+  Bucket& bucket = bucket_of(shard, file_id, page);
+  Slot& coming = shard.slots[slot];
+  coming.page.store(page, kRelaxed);
+  coming.next.store(bucket.load(kRelaxed), kRelaxed);
+  coming.file_id.store(file_id, kRelease);
+  bucket.store(slot, kRelaxed);
 }
 
 uint32_t PageCache::take_spent(Shard& shard) {
@@ -204,8 +235,8 @@ uint32_t PageCache::take_spent(Shard& shard) {
     shard.spent.pop_back();
     Slot& candidate = shard.slots[slot];
     candidate.listed = false;
-    const bool goes =
-        candidate.spent && candidate.credit == 0 && candidate.pins == 0 && candidate.file_id != 0;
+    const bool goes = candidate.spent && candidate.credit.load(kRelaxed) == 0 &&
+                      candidate.pins == 0 && candidate.file_id.load(kRelaxed) != 0;
     candidate.spent = false;
     if (goes) return slot;
   }
@@ -222,7 +253,7 @@ uint32_t PageCache::take_fresh(Shard& shard) {
 uint32_t PageCache::take_slot(Shard& shard) {
   if (shard.free != kNone) {
     const uint32_t slot = shard.free;
-    shard.free = shard.slots[slot].next;
+    shard.free = shard.slots[slot].next.load(kRelaxed);
     return slot;
   }
   uint32_t slot = take_fresh(shard);
@@ -232,8 +263,8 @@ uint32_t PageCache::take_slot(Shard& shard) {
   for (uint64_t left = uint64_t{pages_per_shard_} * (kMaxCredit + 1); slot == kNone; --left) {
     if (left == 0) return kNone;
     Slot& candidate = shard.slots[shard.hand];
-    if (candidate.credit != 0)
-      --candidate.credit;
+    if (const uint8_t credit = candidate.credit.load(kRelaxed); credit != 0)
+      candidate.credit.store(credit - 1, kRelaxed);
     else if (candidate.pins == 0)
       slot = shard.hand;
     shard.hand = shard.hand + 1 == pages_per_shard_ ? 0 : shard.hand + 1;
@@ -254,41 +285,38 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
     size_t count = 0;
     {
       const MutexLock lock(shard.mutex);
-      if (generation.load(std::memory_order_acquire) != expected) return;
+      if (generation.load(kAcquire) != expected) return;
       for (; count < wanted; ++count) {
         const uint32_t slot = take_slot(shard);
         if (slot == kNone) break;
         shard.slots[slot].pins = 1;
-        copies[count] = {slot, memory_of(shard, slot), 0, kPageBytes};
+        copies[count] = {slot, 0, memory_of(shard, slot), 0, kPageBytes};
       }
     }
     for (size_t i = 0; i < count; ++i) {
-      std::memcpy(copies[i].memory, bytes.data() + i * kPageBytes, kPageBytes);
+      copy_to_shared(copies[i].memory, bytes.data() + i * kPageBytes, kPageBytes);
     }
     {
       const MutexLock lock(shard.mutex);
       // Under the shard's lock: an erase() that follows the change of generation sees these pages, or this
       // sees the new generation.
-      const bool valid = generation.load(std::memory_order_acquire) == expected;
+      const bool valid = generation.load(kAcquire) == expected;
       for (size_t i = 0; i < count; ++i) {
         const uint32_t slot = copies[i].slot;
-        shard.slots[slot].pins = 0;
+        Slot& entering = shard.slots[slot];
+        entering.pins = 0;
         if (!valid) {
           release(shard, slot);
           continue;
         }
         uint8_t credit = 0;
         if (const uint32_t old = find(shard, file_id, page + i); old != kNone) {
-          credit = shard.slots[old].credit;
+          credit = shard.slots[old].credit.load(kRelaxed);
           drop(shard, old);
         }
-        uint32_t& bucket = bucket_of(shard, file_id, page + i);
-        shard.slots[slot] = {.file_id = file_id,
-                             .page = page + i,
-                             .next = bucket,
-                             .credit = credit,
-                             .listed = shard.slots[slot].listed};
-        bucket = slot;
+        entering.credit.store(credit, kRelaxed);
+        entering.spent = false;
+        link(shard, slot, file_id, page + i);
       }
       if (!valid) return;
     }
@@ -300,8 +328,8 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
 }
 
 void PageCache::release(Shard& shard, uint32_t slot) {
-  shard.slots[slot].next = shard.free;
-  shard.slots[slot].credit = 0;
+  shard.slots[slot].next.store(shard.free, kRelaxed);
+  shard.slots[slot].credit.store(0, kRelaxed);
   shard.free = slot;
 }
 
@@ -323,8 +351,9 @@ void PageCache::erase(uint64_t file_id, uint64_t first, uint64_t count) {
     for (uint64_t i = 0; i < shard_count_; ++i) {
       const MutexLock lock(shards_[i].mutex);
       for (const Slot& slot : shards_[i].slots) {
-        if (slot.file_id == file_id && slot.page >= first && slot.page - first < count) {
-          erase_page(shards_[i], file_id, slot.page);
+        const uint64_t page = slot.page.load(kRelaxed);
+        if (slot.holds(file_id, page) && page >= first && page - first < count) {
+          erase_page(shards_[i], file_id, page);
         }
       }
     }
@@ -359,15 +388,16 @@ bool PageCache::check_invariants() {
     uint32_t used = 0, free = 0;
     for (uint32_t slot = 0; slot < pages_per_shard_; ++slot) {
       const Slot& s = shard.slots[slot];
-      if (s.file_id == 0) {
+      const uint64_t file_id = s.file_id.load(kRelaxed), page = s.page.load(kRelaxed);
+      if (file_id == 0) {
         used += s.pins != 0;
         continue;
       }
       ++used;
-      if (&shard_of(s.file_id, s.page) != &shard || find(shard, s.file_id, s.page) != slot)
-        return false;
+      if (&shard_of(file_id, page) != &shard || find(shard, file_id, page) != slot) return false;
     }
-    for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next) ++free;
+    for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next.load(kRelaxed))
+      ++free;
     if (used + free != shard.fresh) return false;
   }
   return true;

@@ -1,9 +1,11 @@
 // PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
 //
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
-// mostly meets one shard, and each shard has its own lock. It is held for a lookup, and by a read that may come again
-// also for the copy. What copies in the background, filling and scanning, does so without it, from and to pinned slots:
-// such a thread may be taken off its core at any time, and readers must not wait until it has it back.
+// mostly meets one shard, and each shard has its own lock. A read that may come again does without it: it finds the
+// page, copies it and then looks whether the slot's version is what it was before (a sequence lock, of
+// which the read side writes nothing). What copies in the background, filling and scanning, takes the lock before and after the
+// copy, from and to pinned slots: such a thread may be taken off its core at any time, and others must not wait
+// until it has it back.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
@@ -55,7 +57,8 @@ class PageCache {
     scan,   // part of a scan: no credit
     once,   // by compaction: no credit, not spent
   };
-  // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count.
+  // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count. What
+  // lies behind it in `out` may have been written to. With reuse, a page may be missed while its bucket changes.
   size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
   bool contains(uint64_t file_id, uint64_t page);
   // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already there
@@ -71,21 +74,32 @@ class PageCache {
   bool check_invariants();
 
  private:
-  struct Slot {
-    uint64_t file_id = 0;  // 0: free
-    uint64_t page = 0;
-    uint32_t next = kNone;  // in the bucket's chain, or in the free list
-    uint8_t credit = 0;
-    uint8_t pins = 0;    // who copies from or to it without the lock: not to be replaced, nor freed
-    bool spent = false;  // a scan has read it to its end
-    bool listed = false;  // in the shard's list of spent pages
-  };
   static constexpr uint32_t kNone = ~uint32_t{0};
-  static constexpr uint8_t kMaxCredit = 3, kMaxPins = 255;
+  // Written under the shard's lock; the atomic ones are read, and credit is given, without. Two in a
+  // line of the processor's caches.
+  struct Slot {
+    std::atomic<uint64_t> file_id{0};  // 0: free
+    std::atomic<uint64_t> page{0};
+    std::atomic<uint32_t> next{kNone};  // in the bucket's chain, or in the free list
+    std::atomic<uint32_t> version{0};   // counts the pages that have left it
+    // Who copies from or to it without looking at the version: not to be replaced, nor freed.
+    uint32_t pins = 0;
+    std::atomic<uint8_t> credit{0};
+    bool spent = false;   // a scan has read it to its end
+    bool listed = false;  // in the shard's list of spent pages
+
+    bool holds(uint64_t file, uint64_t number) const {
+      return file_id.load(std::memory_order_acquire) == file &&
+             page.load(std::memory_order_relaxed) == number;
+    }
+  };
+  using Bucket = std::atomic<uint32_t>;
+  static constexpr uint8_t kMaxCredit = 3;
   static constexpr uint64_t kGroupPages = 4;
   // A page's part in a copy.
   struct Copy {
     uint32_t slot;
+    uint32_t version;
     std::byte* memory;
     uint64_t skip;
     size_t count;
@@ -98,32 +112,44 @@ class PageCache {
     bool all = true;  // what was asked of the group
 
     std::span<const Copy> pages() const { return {copies.data(), count}; }
+    // The first `pages` are left.
+    void cut(size_t pages) {
+      while (count > pages) bytes -= copies[--count].count;
+      all = false;
+    }
   };
   struct alignas(64) Shard {
     Mutex mutex;
     std::span<Slot> slots;
-    std::span<uint32_t> buckets;
+    std::span<Bucket> buckets;
     uint32_t free = kNone;  // slots used before
     uint32_t fresh = 0;     // slots from here on were never used
     uint32_t hand = 0;
     std::vector<uint32_t> spent;     // slots; one that was hit since, or has gone, does not count
     std::vector<std::byte*> chunks;  // where the memory of slots is; of those used so far
-    std::atomic<uint64_t> hits{0}, misses{0};
+    alignas(64) std::atomic<uint64_t> hits{0};
+    std::atomic<uint64_t> misses{0};
   };
 
   Status reserve_pages(uint64_t pages);
   static uint64_t hash(uint64_t file_id, uint64_t page);
   Shard& shard_of(uint64_t file_id, uint64_t page);
-  uint32_t& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);
-  uint32_t find(Shard& shard, uint64_t file_id, uint64_t page);
+  Bucket& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);
+  // Without the lock, when slots go to other chains meanwhile, it may miss a page; `most_steps` bounds
+  // how far it strays.
+  uint32_t find(Shard& shard, uint64_t file_id, uint64_t page, uint32_t most_steps = kNone);
   void unlink(Shard& shard, uint32_t slot);
+  void link(Shard& shard, uint32_t slot, uint64_t file_id, uint64_t page);
   static std::byte* memory_of(const Shard& shard, uint32_t slot);
   static void release(Shard& shard, uint32_t slot);
   void drop(Shard& shard, uint32_t slot);
-  // With the shard's lock: as far as the group of `offset` goes.
-  Found look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes);
+  // As far as the group of `offset` goes. Without the shard's lock what it finds may leave at any time.
+  Found look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes, uint32_t most_steps);
   static void copy_out(const Found& found, std::byte* out);
-  size_t scan(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
+  // As far as the group of `offset` goes.
+  Found read_group(Shard& shard, uint64_t file_id, uint64_t offset, std::span<std::byte> out);
+  Found scan_group(Shard& shard, uint64_t file_id, uint64_t offset, std::span<std::byte> out,
+                   Touch touch);
   // kNone: all are pinned.
   uint32_t take_slot(Shard& shard);
   // The newest spent page's slot; kNone: there is none.

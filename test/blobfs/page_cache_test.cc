@@ -177,6 +177,39 @@ TEST_F(PageCacheTest, ConcurrentChangesAreNeverOutlived) {
   two.join();
 }
 
+// Pages replace each other in a cache of four while threads read and scan them: what is given is one page's bytes.
+TEST_F(PageCacheTest, APageReplacedUnderAReadIsNotGiven) {
+  SizedCache cache(4 * 4096);
+  constexpr uint64_t kPages = 16;
+  std::vector<std::vector<std::byte>> pages;
+  for (uint64_t page = 0; page < kPages; ++page) pages.push_back(page_of(1, page));
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> given{0};
+  const auto reader = [&](PageCache::Touch touch) {
+    std::mt19937_64 random(static_cast<uint64_t>(touch));
+    std::vector<std::byte> out(4096);
+    while (!stop.load()) {
+      const uint64_t page = random() % kPages;
+      if (cache.read(1, page * 4096, out, touch) != 4096) continue;
+      given.fetch_add(1);
+      ASSERT_EQ(0, std::memcmp(out.data(), pages[page].data(), 4096)) << page;
+    }
+  };
+  Thread one("reader", [&] { reader(PageCache::Touch::reuse); });
+  Thread two("scan", [&] { reader(PageCache::Touch::scan); });
+  std::mt19937_64 random(17);
+  for (int i = 0; i < 20'000 && !HasFatalFailure(); ++i) {
+    const uint64_t page = random() % kPages;
+    cache.insert(1, page, pages[page], generation_, 0);
+    if (i % 16 == 0) cache.erase(1, random() % kPages, 2);
+  }
+  stop.store(true);
+  one.join();
+  two.join();
+  EXPECT_GT(given.load(), 0u);
+  EXPECT_TRUE(cache.check_invariants());
+}
+
 TEST_F(PageCacheTest, WhatAScanHasReadGoesFirst) {
   SizedCache cache(1 << 20);
   const uint64_t capacity = cache.capacity_pages();
