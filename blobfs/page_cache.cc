@@ -27,7 +27,7 @@ Status no_room(uint64_t bytes, const char* reason) {
                                     "(cache_bytes, cache=)"};
 }
 
-// A chain is two or three slots long.
+// A chain has seldom more than a few.
 constexpr uint32_t kMostSteps = 64;
 
 constexpr auto kRelaxed = std::memory_order_relaxed, kAcquire = std::memory_order_acquire,
@@ -72,7 +72,7 @@ Status PageCache::reserve_pages(uint64_t pages) {
   shards_ = std::make_unique<Shard[]>(shard_count_);
   for (uint64_t i = 0; i < shard_count_; ++i) {
     Shard& shard = shards_[i];
-    shard.chunks.reserve(chunks);
+    shard.chunks = std::make_unique<std::byte*[]>(chunks);
     shard.slots = slots.subspan(i * pages_per_shard_, pages_per_shard_);
     shard.spent.reserve(pages_per_shard_);
     shard.buckets = chains.subspan(i * buckets, buckets);
@@ -113,13 +113,12 @@ std::byte* PageCache::memory_of(const Shard& shard, uint32_t slot) {
 }
 
 // All of them before the first is copied, so that the processor waits for their slots together.
-PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes,
-                                    uint32_t most_steps) {
+PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes) {
   Found found;
   const uint64_t first = offset / kPageBytes;
   const uint64_t group_end = (first / kGroupPages + 1) * kGroupPages;
   for (uint64_t page = first; page < group_end && found.bytes < bytes; ++page) {
-    const uint32_t slot = find(shard, file_id, page, most_steps);
+    const uint32_t slot = find(shard, file_id, page, kMostSteps);
     const uint32_t version = slot == kNone ? 0 : shard.slots[slot].version.load(kAcquire);
     // Again, now that the version is known.
     if (slot == kNone || !shard.slots[slot].holds(file_id, page)) {
@@ -136,7 +135,7 @@ PageCache::Found PageCache::look_up(Shard& shard, uint64_t file_id, uint64_t off
 
 void PageCache::copy_out(const Found& found, std::byte* out) {
   for (const Copy& copy : found.pages()) {
-    copy_from_shared(out, copy.memory + copy.skip, copy.count);
+    copy_from_shared<kAcquire>(out, copy.memory + copy.skip, copy.count);
     out += copy.count;
   }
 }
@@ -145,59 +144,49 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
   size_t done = 0;
   for (bool found_all = true; found_all && done < out.size();) {
     Shard& shard = shard_of(file_id, (offset + done) / kPageBytes);
-    const std::span rest = out.subspan(done);
-    const Found found = touch == Touch::reuse
-                            ? read_group(shard, file_id, offset + done, rest)
-                            : scan_group(shard, file_id, offset + done, rest, touch);
+    Found found = look_up(shard, file_id, offset + done, out.size() - done);
+    // A locked instruction waits for all stores before it, so those that count come before the copy.
+    if (found.count != 0) shard.hits.fetch_add(found.count, kRelaxed);
     if (!found.all) shard.misses.fetch_add(1, kRelaxed);
+    copy_out(found, out.data() + done);
+    for (size_t i = 0; i < found.count; ++i) {
+      if (is_there(shard, found.copies[i])) continue;
+      found.cut(i);
+      shard.misses.fetch_add(1, kRelaxed);
+    }
+    if (touch == Touch::reuse) give_credit(shard, found);
+    if (touch == Touch::scan) mark_spent(shard, found);
     done += found.bytes;
     found_all = found.all;
   }
   return done;
 }
 
-// A locked instruction waits for all stores before it, so the one that counts comes before the copy.
-PageCache::Found PageCache::read_group(Shard& shard, uint64_t file_id, uint64_t offset,
-                                       std::span<std::byte> out) {
-  Found found = look_up(shard, file_id, offset, out.size(), kMostSteps);
-  shard.hits.fetch_add(found.count, kRelaxed);
-  copy_out(found, out.data());
-  for (size_t i = 0; i < found.count; ++i) {
-    Slot& slot = shard.slots[found.copies[i].slot];
-    if (slot.version.load(kRelaxed) != found.copies[i].version) {
-      shard.hits.fetch_sub(found.count - i, kRelaxed);
-      found.cut(i);
-      break;
-    }
-    // Two at once may give one credit, or give it to the slot's next page: it is a hint.
+bool PageCache::is_there(const Shard& shard, const Copy& copy) {
+  return shard.slots[copy.slot].version.load(kRelaxed) == copy.version;
+}
+
+// Two at once may give one credit, or give it to the slot's next page: it is a hint.
+void PageCache::give_credit(Shard& shard, const Found& found) {
+  for (const Copy& copy : found.pages()) {
+    Slot& slot = shard.slots[copy.slot];
     const uint8_t credit = slot.credit.load(kRelaxed);
     if (credit < kMaxCredit) slot.credit.store(credit + 1, kRelaxed);
   }
-  return found;
 }
 
-PageCache::Found PageCache::scan_group(Shard& shard, uint64_t file_id, uint64_t offset,
-                                       std::span<std::byte> out, Touch touch) {
-  Found found;
-  {
-    const MutexLock lock(shard.mutex);
-    found = look_up(shard, file_id, offset, out.size(), kNone);
-    for (const Copy& copy : found.pages()) ++shard.slots[copy.slot].pins;
-  }
-  shard.hits.fetch_add(found.count, kRelaxed);
-  copy_out(found, out.data());
+void PageCache::mark_spent(Shard& shard, const Found& found) {
+  const auto becomes_spent = [&shard](const Copy& copy) {
+    return copy.skip + copy.count == kPageBytes && !shard.slots[copy.slot].spent.load(kRelaxed);
+  };
+  if (std::ranges::none_of(found.pages(), becomes_spent)) return;
   const MutexLock lock(shard.mutex);
   for (const Copy& copy : found.pages()) {
+    if (!becomes_spent(copy) || !is_there(shard, copy)) continue;
     Slot& slot = shard.slots[copy.slot];
-    --slot.pins;
-    if (slot.file_id.load(kRelaxed) == 0) {  // dropped meanwhile
-      if (slot.pins == 0) release(shard, copy.slot);
-    } else if (touch == Touch::scan && copy.skip + copy.count == kPageBytes) {
-      slot.spent = true;
-      if (!std::exchange(slot.listed, true)) shard.spent.push_back(copy.slot);
-    }
+    slot.spent.store(true, kRelaxed);
+    if (!std::exchange(slot.listed, true)) shard.spent.push_back(copy.slot);
   }
-  return found;
 }
 
 bool PageCache::contains(uint64_t file_id, uint64_t page) {
@@ -223,7 +212,7 @@ void PageCache::unlink(Shard& shard, uint32_t slot) {
 void PageCache::link(Shard& shard, uint32_t slot, uint64_t file_id, uint64_t page) {
   Bucket& bucket = bucket_of(shard, file_id, page);
   Slot& coming = shard.slots[slot];
-  coming.page.store(page, kRelaxed);
+  coming.page.store(page, kRelease);
   coming.next.store(bucket.load(kRelaxed), kRelaxed);
   coming.file_id.store(file_id, kRelease);
   bucket.store(slot, kRelaxed);
@@ -235,9 +224,9 @@ uint32_t PageCache::take_spent(Shard& shard) {
     shard.spent.pop_back();
     Slot& candidate = shard.slots[slot];
     candidate.listed = false;
-    const bool goes = candidate.spent && candidate.credit.load(kRelaxed) == 0 &&
-                      candidate.pins == 0 && candidate.file_id.load(kRelaxed) != 0;
-    candidate.spent = false;
+    const bool goes = candidate.spent.load(kRelaxed) && candidate.credit.load(kRelaxed) == 0 &&
+                      candidate.file_id.load(kRelaxed) != 0;
+    candidate.spent.store(false, kRelaxed);
     if (goes) return slot;
   }
   return kNone;
@@ -246,7 +235,7 @@ uint32_t PageCache::take_spent(Shard& shard) {
 uint32_t PageCache::take_fresh(Shard& shard) {
   if (shard.fresh == pages_per_shard_) return kNone;
   const uint32_t slot = shard.fresh++;
-  if (slot % kChunkPages == 0) shard.chunks.push_back(memory_.take());
+  if (slot % kChunkPages == 0) shard.chunks[slot / kChunkPages] = memory_.take();
   return slot;
 }
 
@@ -265,7 +254,7 @@ uint32_t PageCache::take_slot(Shard& shard) {
     Slot& candidate = shard.slots[shard.hand];
     if (const uint8_t credit = candidate.credit.load(kRelaxed); credit != 0)
       candidate.credit.store(credit - 1, kRelaxed);
-    else if (candidate.pins == 0)
+    else if (!candidate.filling)
       slot = shard.hand;
     shard.hand = shard.hand + 1 == pages_per_shard_ ? 0 : shard.hand + 1;
   }
@@ -288,13 +277,16 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
       if (generation.load(kAcquire) != expected) return;
       for (; count < wanted; ++count) {
         const uint32_t slot = take_slot(shard);
-        if (slot == kNone) break;
-        shard.slots[slot].pins = 1;
+        if (slot == kNone) {  // it stays out
+          erase_page(shard, file_id, page + count);
+          break;
+        }
+        shard.slots[slot].filling = true;
         copies[count] = {slot, 0, memory_of(shard, slot), 0, kPageBytes};
       }
     }
     for (size_t i = 0; i < count; ++i) {
-      copy_to_shared(copies[i].memory, bytes.data() + i * kPageBytes, kPageBytes);
+      copy_to_shared<kRelease>(copies[i].memory, bytes.data() + i * kPageBytes, kPageBytes);
     }
     {
       const MutexLock lock(shard.mutex);
@@ -304,23 +296,19 @@ void PageCache::insert(uint64_t file_id, uint64_t page, std::span<const std::byt
       for (size_t i = 0; i < count; ++i) {
         const uint32_t slot = copies[i].slot;
         Slot& entering = shard.slots[slot];
-        entering.pins = 0;
+        entering.filling = false;
         if (!valid) {
           release(shard, slot);
           continue;
         }
-        uint8_t credit = 0;
-        if (const uint32_t old = find(shard, file_id, page + i); old != kNone) {
-          credit = shard.slots[old].credit.load(kRelaxed);
-          drop(shard, old);
-        }
-        entering.credit.store(credit, kRelaxed);
-        entering.spent = false;
+        const uint32_t old = find(shard, file_id, page + i);
+        entering.credit.store(old == kNone ? 0 : shard.slots[old].credit.load(kRelaxed), kRelaxed);
+        entering.spent.store(false, kRelaxed);
         link(shard, slot, file_id, page + i);
+        if (old != kNone) drop(shard, old);
       }
       if (!valid) return;
     }
-    // Without a slot it stays out.
     const size_t advance = std::max<size_t>(count, 1);
     page += advance;
     bytes = bytes.subspan(advance * kPageBytes);
@@ -333,10 +321,9 @@ void PageCache::release(Shard& shard, uint32_t slot) {
   shard.free = slot;
 }
 
-// Takes a page out of the index; whoever copies from it releases the slot.
 void PageCache::drop(Shard& shard, uint32_t slot) {
   unlink(shard, slot);
-  if (shard.slots[slot].pins == 0) release(shard, slot);
+  release(shard, slot);
 }
 
 void PageCache::erase_page(Shard& shard, uint64_t file_id, uint64_t page) {
@@ -390,7 +377,7 @@ bool PageCache::check_invariants() {
       const Slot& s = shard.slots[slot];
       const uint64_t file_id = s.file_id.load(kRelaxed), page = s.page.load(kRelaxed);
       if (file_id == 0) {
-        used += s.pins != 0;
+        used += s.filling;
         continue;
       }
       ++used;

@@ -1,11 +1,11 @@
 // PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
 //
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
-// mostly meets one shard, and each shard has its own lock. A read that may come again does without it: it finds the
-// page, copies it and then looks whether the slot's version is what it was before (a sequence lock, of
-// which the read side writes nothing). What copies in the background, filling and scanning, takes the lock before and after the
-// copy, from and to pinned slots: such a thread may be taken off its core at any time, and others must not wait
-// until it has it back.
+// mostly meets one shard, and each shard has its own lock. A read does without it: it finds the page, copies it and then
+// looks whether the slot's version is what it was before (a sequence lock, whose read side writes
+// nothing). Only a scan that is the first to read a page to its end takes it, to say so. What fills takes it
+// before and after the copy, to a slot that is in no chain meanwhile: such a thread may be taken off its core
+// at any time, and others must not wait until it has it back.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
@@ -58,7 +58,8 @@ class PageCache {
     once,   // by compaction: no credit, not spent
   };
   // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count. What
-  // lies behind it in `out` may have been written to. With reuse, a page may be missed while its bucket changes.
+  // lies behind it in `out` may have been written to. A page may be missed while its
+  // bucket changes.
   size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
   bool contains(uint64_t file_id, uint64_t page);
   // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already there
@@ -68,6 +69,7 @@ class PageCache {
   // Drops pages [first, first + count).
   void erase(uint64_t file_id, uint64_t first, uint64_t count);
 
+  // Pages copied, and reads that ended before a page that is not here. One that leaves while it is copied counts as both.
   uint64_t hits() const;
   uint64_t misses() const;
   // Every page is findable, in its shard, once; for tests.
@@ -75,26 +77,27 @@ class PageCache {
 
  private:
   static constexpr uint32_t kNone = ~uint32_t{0};
-  // Written under the shard's lock; the atomic ones are read, and credit is given, without. Two in a
-  // line of the processor's caches.
+  // Written under the shard's lock; the atomic ones are read, and credit is given, without. They begin as zeros, by
+  // no constructor. Two lie in a line of the processor's caches.
   struct Slot {
     std::atomic<uint64_t> file_id{0};  // 0: free
     std::atomic<uint64_t> page{0};
-    std::atomic<uint32_t> next{kNone};  // in the bucket's chain, or in the free list
-    std::atomic<uint32_t> version{0};   // counts the pages that have left it
-    // Who copies from or to it without looking at the version: not to be replaced, nor freed.
-    uint32_t pins = 0;
+    std::atomic<uint32_t> next{0};     // in the bucket's chain, or in the free list
+    std::atomic<uint32_t> version{0};  // counts the pages that have left it
     std::atomic<uint8_t> credit{0};
-    bool spent = false;   // a scan has read it to its end
-    bool listed = false;  // in the shard's list of spent pages
+    std::atomic<bool> spent{false};  // a scan has read it to its end
+    bool listed = false;             // in the shard's list of spent pages
+    bool filling = false;            // a page is being copied to it: neither in a chain nor free
 
     bool holds(uint64_t file, uint64_t number) const {
       return file_id.load(std::memory_order_acquire) == file &&
-             page.load(std::memory_order_relaxed) == number;
+             page.load(std::memory_order_acquire) == number;
     }
   };
+  static_assert(sizeof(Slot) == 32);
   using Bucket = std::atomic<uint32_t>;
   static constexpr uint8_t kMaxCredit = 3;
+  static constexpr uint32_t kNoBound = ~uint32_t{0};
   static constexpr uint64_t kGroupPages = 4;
   // A page's part in a copy.
   struct Copy {
@@ -119,14 +122,15 @@ class PageCache {
     }
   };
   struct alignas(64) Shard {
-    Mutex mutex;
+    // As they were made.
     std::span<Slot> slots;
     std::span<Bucket> buckets;
+    std::unique_ptr<std::byte*[]> chunks;  // where the memory of slots is; of those used so far
+    alignas(64) Mutex mutex;
     uint32_t free = kNone;  // slots used before
     uint32_t fresh = 0;     // slots from here on were never used
     uint32_t hand = 0;
-    std::vector<uint32_t> spent;     // slots; one that was hit since, or has gone, does not count
-    std::vector<std::byte*> chunks;  // where the memory of slots is; of those used so far
+    std::vector<uint32_t> spent;  // slots; one that was hit since, or has gone, does not count
     alignas(64) std::atomic<uint64_t> hits{0};
     std::atomic<uint64_t> misses{0};
   };
@@ -137,20 +141,20 @@ class PageCache {
   Bucket& bucket_of(Shard& shard, uint64_t file_id, uint64_t page);
   // Without the lock, when slots go to other chains meanwhile, it may miss a page; `most_steps` bounds
   // how far it strays.
-  uint32_t find(Shard& shard, uint64_t file_id, uint64_t page, uint32_t most_steps = kNone);
+  uint32_t find(Shard& shard, uint64_t file_id, uint64_t page, uint32_t most_steps = kNoBound);
   void unlink(Shard& shard, uint32_t slot);
   void link(Shard& shard, uint32_t slot, uint64_t file_id, uint64_t page);
   static std::byte* memory_of(const Shard& shard, uint32_t slot);
   static void release(Shard& shard, uint32_t slot);
   void drop(Shard& shard, uint32_t slot);
-  // As far as the group of `offset` goes. Without the shard's lock what it finds may leave at any time.
-  Found look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes, uint32_t most_steps);
+  // As far as the group of `offset` goes. What it finds may leave at any time.
+  Found look_up(Shard& shard, uint64_t file_id, uint64_t offset, size_t bytes);
   static void copy_out(const Found& found, std::byte* out);
-  // As far as the group of `offset` goes.
-  Found read_group(Shard& shard, uint64_t file_id, uint64_t offset, std::span<std::byte> out);
-  Found scan_group(Shard& shard, uint64_t file_id, uint64_t offset, std::span<std::byte> out,
-                   Touch touch);
-  // kNone: all are pinned.
+  // Whether the page has stayed since it was found.
+  static bool is_there(const Shard& shard, const Copy& copy);
+  static void give_credit(Shard& shard, const Found& found);
+  static void mark_spent(Shard& shard, const Found& found);
+  // kNone: all are being filled, or get credit as fast as it is taken.
   uint32_t take_slot(Shard& shard);
   // The newest spent page's slot; kNone: there is none.
   static uint32_t take_spent(Shard& shard);

@@ -44,7 +44,13 @@ def load(path: Path) -> list[Record]:
 
 
 def rewrite(path: Path, records: list[Record]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    """Whole, or as it was: hours of measuring are in it."""
+    new = path.with_suffix(".new")
+    with open(new, "w", encoding="utf-8") as opened:
+        opened.writelines(json.dumps(record) + "\n" for record in records)
+        opened.flush()
+        os.fsync(opened.fileno())
+    new.replace(path)
 
 
 def append(path: Path, record: Record) -> None:

@@ -1,8 +1,9 @@
 // Copies to and from memory that another thread may be copying to or from at the same time.
 //
 // What such a copy gives is for the caller to find out, or to do without: what a thread writes before it copies to
-// shared memory is seen by who has copied any of that from it and looks then. ThreadSanitizer is told
-// so by copying word by word, with atomic accesses to the shared memory.
+// shared memory (release) is seen by who has copied any of that from it (acquire) and looks then; relaxed copies order
+// nothing. ThreadSanitizer is told so by copying word by word, with atomic accesses to the shared memory; else it is memcpy between fences, by the letter
+// of the standard a race, but what compilers and machines keep to.
 #pragma once
 
 #include <atomic>
@@ -34,25 +35,29 @@ void each_word(const std::byte* shared, size_t bytes, const Each& each) {
     i += whole ? 8 : 1;
   }
 }
-inline void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
+template <std::memory_order order>
+void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
   each_word(shared, bytes, [=]<typename Word>(size_t at, Word word) {
-    word = __atomic_load_n(reinterpret_cast<const Word*>(shared + at), __ATOMIC_ACQUIRE);
+    word = __atomic_load_n(reinterpret_cast<const Word*>(shared + at), static_cast<int>(order));
     std::memcpy(to + at, &word, sizeof word);
   });
 }
-inline void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
+template <std::memory_order order>
+void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
   each_word(shared, bytes, [=]<typename Word>(size_t at, Word word) {
     std::memcpy(&word, from + at, sizeof word);
-    __atomic_store_n(reinterpret_cast<Word*>(shared + at), word, __ATOMIC_RELEASE);
+    __atomic_store_n(reinterpret_cast<Word*>(shared + at), word, static_cast<int>(order));
   });
 }
 #else
-inline void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
+template <std::memory_order order>
+void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
   std::memcpy(to, shared, bytes);
-  std::atomic_thread_fence(std::memory_order_acquire);
+  if constexpr (order != std::memory_order_relaxed) std::atomic_thread_fence(order);
 }
-inline void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
-  std::atomic_thread_fence(std::memory_order_release);
+template <std::memory_order order>
+void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
+  if constexpr (order != std::memory_order_relaxed) std::atomic_thread_fence(order);
   std::memcpy(shared, from, bytes);
 }
 #endif

@@ -18,7 +18,7 @@ namespace basalt {
 inline void read_blocks(std::span<const std::byte> blocks, std::span<const iovec> vectors) {
   const std::byte* at = blocks.data();
   IoCursor().walk(vectors, blocks.size(), [&at](std::byte* piece, size_t length) {
-    copy_from_shared(piece, at, length);
+    copy_from_shared<std::memory_order_relaxed>(piece, at, length);
     at += length;
     return true;
   });
@@ -28,7 +28,7 @@ inline void read_blocks(std::span<const std::byte> blocks, std::span<const iovec
 inline void write_blocks(std::span<const iovec> vectors, std::span<std::byte> blocks) {
   std::byte* at = blocks.data();
   IoCursor().walk(vectors, blocks.size(), [&at](const std::byte* piece, size_t length) {
-    copy_to_shared(at, piece, length);
+    copy_to_shared<std::memory_order_relaxed>(at, piece, length);
     at += length;
     return true;
   });

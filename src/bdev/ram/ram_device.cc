@@ -74,7 +74,7 @@ StatusCode RamChannel::carry_out(Io& command) noexcept {
       return same(command.data, {}, blocks) ? StatusCode::ok : StatusCode::miscompare;
     case Op::copy: {
       const auto from = device_.blocks(command.copy_source, command.block_count);
-      copy_to_shared(blocks.data(), from.data(), from.size());
+      copy_to_shared<std::memory_order_relaxed>(blocks.data(), from.data(), from.size());
       return StatusCode::ok;
     }
     case Op::write_zeroes:
