@@ -239,8 +239,7 @@ Result<InodeRef> NameSpace::create(std::string_view path, FileKind kind,
   } else {
     BASALT_TRY(apply(txn, ticket));
   }
-  made = inodes_.adopt(id.value, record);
-  made->meta_ticket = ticket;
+  made = inodes_.adopt(id.value, record, ticket);
   BASALT_TRY(finish(lock, ticket, replaced.get()));
   return made;
 }

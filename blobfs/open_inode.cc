@@ -114,10 +114,11 @@ Result<InodeRef> InodeTable::acquire(uint64_t id) {
   return InodeRef(this, found->second.get());
 }
 
-InodeRef InodeTable::adopt(uint64_t id, const InodeRecord& record) {
+InodeRef InodeTable::adopt(uint64_t id, const InodeRecord& record, blob::Ticket made_by) {
   const MutexLock lock(mutex_);
   const auto made = inodes_.emplace(id, std::make_unique<OpenInode>(core_, id, record)).first;
   made->second->end_known = true;  // of an empty file
+  made->second->meta_ticket = made_by;
   ++made->second->references_;
   return InodeRef(this, made->second.get());
 }

@@ -146,8 +146,8 @@ class InodeTable {
   // The inode in memory, or loaded from the catalog. The caller keeps its names from going meanwhile
   // (names lock), so that a file without names is not found again.
   Result<InodeRef> acquire(uint64_t id);
-  // A file just made: not in the catalog yet.
-  InodeRef adopt(uint64_t id, const InodeRecord& record);
+  // A file just made, by the transaction of this ticket: not in the catalog yet.
+  InodeRef adopt(uint64_t id, const InodeRecord& record, blob::Ticket made_by);
   // Every inode in memory, for sync_all().
   std::vector<InodeRef> all();
   size_t size();

@@ -201,7 +201,8 @@ TEST_F(PageCacheTest, APageReplacedUnderAReadIsNotGiven) {
   Thread one("reader", [&] { reader(PageCache::Touch::reuse); });
   Thread two("scan", [&] { reader(PageCache::Touch::scan); });
   std::mt19937_64 random(17);
-  for (int i = 0; i < 20'000 && !HasFatalFailure(); ++i) {
+  // The threads may take long to begin.
+  for (int i = 0; (i < 20'000 || given.load() == 0) && !HasFatalFailure(); ++i) {
     const uint64_t page = random() % kPages;
     cache.insert(1, page, std::span(file).subspan(page * 4096, 4096), generation_, 0);
     if (i % 16 == 0) cache.erase(1, random() % kPages, 2);
@@ -209,7 +210,6 @@ TEST_F(PageCacheTest, APageReplacedUnderAReadIsNotGiven) {
   stop.store(true);
   one.join();
   two.join();
-  EXPECT_GT(given.load(), 0u);
   EXPECT_TRUE(cache.check_invariants());
 }
 
