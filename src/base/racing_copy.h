@@ -2,7 +2,7 @@
 //
 // What such a copy gives is for the caller to find out, or to do without: what a thread writes before it copies to
 // shared memory (release) is seen by who has copied any of that from it (acquire) and looks then; relaxed copies order
-// nothing. ThreadSanitizer is told so by copying word by word, with atomic accesses to the shared memory; else it is memcpy between fences, by the letter
+// nothing. ThreadSanitizer is told so by copying word by word, with atomic accesses to the shared memory; else it is memcpy, with a fence after (from) or before (to) unless it is relaxed, by the letter
 // of the standard a race, but what compilers and machines keep to.
 #pragma once
 
