@@ -1,7 +1,8 @@
 // Reading files: from the tail in memory, the page cache or the device.
 //
 // Bytes at or beyond the inode's tail_begin are copied from memory under its mutex; everything else takes
-// no lock shared by readers but a cache shard's: where the cache is filled, where readahead looks what it holds, and when a scan has come to a page's end.
+// no lock shared by readers but a cache shard's, where the cache is filled or a scan is the first to come to a
+// page's end.
 // Table pages go through the cache, logs are read and validated block by block.
 // Threads: any.
 #pragma once

@@ -151,8 +151,8 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
     copy_out(found, out.data() + done);
     for (size_t i = 0; i < found.count; ++i) {
       if (is_there(shard, found.copies[i])) continue;
+      if (found.all) shard.misses.fetch_add(1, kRelaxed);
       found.cut(i);
-      shard.misses.fetch_add(1, kRelaxed);
     }
     if (touch == Touch::reuse) give_credit(shard, found);
     if (touch == Touch::scan) mark_spent(shard, found);
@@ -191,12 +191,10 @@ void PageCache::mark_spent(Shard& shard, const Found& found) {
 
 bool PageCache::contains(uint64_t file_id, uint64_t page) {
   if (!enabled()) return false;
-  Shard& shard = shard_of(file_id, page);
-  const MutexLock lock(shard.mutex);
-  return find(shard, file_id, page) != kNone;
+  return find(shard_of(file_id, page), file_id, page, kMostSteps) != kNone;
 }
 
-// Who has seen the version this leaves sees that the slot is free, or what link() made of it since; who has
+// Who has seen the version this leaves sees that the slot is in no chain, or what link() made of it since; who has
 // copied any of what is put into it next sees that version (racing_copy.h).
 void PageCache::unlink(Shard& shard, uint32_t slot) {
   Slot& leaving = shard.slots[slot];
@@ -208,7 +206,8 @@ void PageCache::unlink(Shard& shard, uint32_t slot) {
   leaving.version.store(leaving.version.load(kRelaxed) + 1, kRelease);
 }
 
-// Puts a slot that is free, and holds the page's bytes, into its chain.
+// Puts a slot that is in no chain, and holds the page's bytes, into its chain. Who sees the new file or the new page
+// sees the version they came with, so that a mixture of two pages does not pass the last look.
 void PageCache::link(Shard& shard, uint32_t slot, uint64_t file_id, uint64_t page) {
   Bucket& bucket = bucket_of(shard, file_id, page);
   Slot& coming = shard.slots[slot];
@@ -384,7 +383,7 @@ bool PageCache::check_invariants() {
       if (&shard_of(file_id, page) != &shard || find(shard, file_id, page) != slot) return false;
     }
     for (uint32_t slot = shard.free; slot != kNone; slot = shard.slots[slot].next.load(kRelaxed))
-      ++free;
+      if (++free > shard.fresh) return false;  // a circle
     if (used + free != shard.fresh) return false;
   }
   return true;

@@ -1,11 +1,11 @@
 // PageCache: 4 KiB pages of table files in memory, bounded, shared by all files of a mount.
 //
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
-// mostly meets one shard, and each shard has its own lock. A read does without it: it finds the page, copies it and then
-// looks whether the slot's version is what it was before (a sequence lock, whose read side writes
-// nothing). Only a scan that is the first to read a page to its end takes it, to say so. What fills takes it
-// before and after the copy, to a slot that is in no chain meanwhile: such a thread may be taken off its core
-// at any time, and others must not wait until it has it back.
+// mostly meets one shard, and each shard has its own lock. A read needs no lock: it finds the page, copies
+// it and then looks whether the slot's version is what it was before (a sequence lock, whose read side
+// writes nothing). Only a scan that is the first to read a page to its end takes the shard's lock, to mark it
+// spent. Filling takes the lock before and after the copy, which goes to a slot that is in no chain
+// meanwhile: such a thread may be taken off its core at any time, and others must not wait until it has it back.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
@@ -61,6 +61,7 @@ class PageCache {
   // lies behind it in `out` may have been written to. A page may be missed while its
   // bucket changes.
   size_t read(uint64_t file_id, uint64_t offset, std::span<std::byte> out, Touch touch);
+  // May miss it while its bucket changes.
   bool contains(uint64_t file_id, uint64_t page);
   // Puts whole pages, from `page` on, unless `generation` is no longer `expected`. Pages already there
   // are overwritten.
@@ -69,7 +70,8 @@ class PageCache {
   // Drops pages [first, first + count).
   void erase(uint64_t file_id, uint64_t first, uint64_t count);
 
-  // Pages copied, and reads that ended before a page that is not here. One that leaves while it is copied counts as both.
+  // Pages copied, and reads that ended before a page that is not here. A page that leaves while it is
+  // copied counts as both.
   uint64_t hits() const;
   uint64_t misses() const;
   // Every page is findable, in its shard, once; for tests.
@@ -122,7 +124,7 @@ class PageCache {
     }
   };
   struct alignas(64) Shard {
-    // As they were made.
+    // Set once; a chunk before a slot of it is linked.
     std::span<Slot> slots;
     std::span<Bucket> buckets;
     std::unique_ptr<std::byte*[]> chunks;  // where the memory of slots is; of those used so far

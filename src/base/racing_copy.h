@@ -1,9 +1,9 @@
 // Copies to and from memory that another thread may be copying to or from at the same time.
 //
-// What such a copy gives is for the caller to find out, or to do without: what a thread writes before it copies to
-// shared memory (release) is seen by who has copied any of that from it (acquire) and looks then; relaxed copies order
-// nothing. ThreadSanitizer is told so by copying word by word, with atomic accesses to the shared memory; else it is memcpy, with a fence after (from) or before (to) unless it is relaxed, by the letter
-// of the standard a race, but what compilers and machines keep to.
+// What such a copy gives is for the caller to find out, or to do without. What a thread writes before it
+// copies to shared memory (release) is seen by who has copied any of that from it (acquire) and looks then;
+// relaxed copies order nothing. For ThreadSanitizer the shared memory is met word by word with atomic accesses.
+// Otherwise these are memcpy with a fence, which the standard calls a race and compilers and machines carry out.
 #pragma once
 
 #include <atomic>
@@ -37,6 +37,7 @@ void each_word(const std::byte* shared, size_t bytes, const Each& each) {
 }
 template <std::memory_order order>
 void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
+  static_assert(order == std::memory_order_relaxed || order == std::memory_order_acquire);
   each_word(shared, bytes, [=]<typename Word>(size_t at, Word word) {
     word = __atomic_load_n(reinterpret_cast<const Word*>(shared + at), static_cast<int>(order));
     std::memcpy(to + at, &word, sizeof word);
@@ -44,6 +45,7 @@ void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
 }
 template <std::memory_order order>
 void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
+  static_assert(order == std::memory_order_relaxed || order == std::memory_order_release);
   each_word(shared, bytes, [=]<typename Word>(size_t at, Word word) {
     std::memcpy(&word, from + at, sizeof word);
     __atomic_store_n(reinterpret_cast<Word*>(shared + at), word, static_cast<int>(order));
@@ -52,11 +54,13 @@ void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
 #else
 template <std::memory_order order>
 void copy_from_shared(std::byte* to, const std::byte* shared, size_t bytes) {
+  static_assert(order == std::memory_order_relaxed || order == std::memory_order_acquire);
   std::memcpy(to, shared, bytes);
   if constexpr (order != std::memory_order_relaxed) std::atomic_thread_fence(order);
 }
 template <std::memory_order order>
 void copy_to_shared(std::byte* shared, const std::byte* from, size_t bytes) {
+  static_assert(order == std::memory_order_relaxed || order == std::memory_order_release);
   if constexpr (order != std::memory_order_relaxed) std::atomic_thread_fence(order);
   std::memcpy(shared, from, bytes);
 }

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstring>
 #include <random>
 
@@ -187,29 +190,46 @@ TEST_F(PageCacheTest, APageReplacedUnderAReadIsNotGiven) {
     file.insert(file.end(), bytes.begin(), bytes.end());
   }
   std::atomic<bool> stop{false};
-  std::atomic<uint64_t> given{0};
+  std::array<std::atomic<uint64_t>, 3> given{};
   const auto reader = [&](PageCache::Touch touch) {
     std::mt19937_64 random(static_cast<uint64_t>(touch));
     std::vector<std::byte> out(12000);
     while (!stop.load()) {
       const uint64_t offset = random() % (file.size() - out.size());
       const size_t count = cache.read(1, offset, out, touch);
-      given.fetch_add(count);
       ASSERT_EQ(0, std::memcmp(out.data(), file.data() + offset, count)) << offset;
+      given[static_cast<size_t>(touch)].fetch_add(count);
     }
   };
-  Thread one("reader", [&] { reader(PageCache::Touch::reuse); });
-  Thread two("scan", [&] { reader(PageCache::Touch::scan); });
+  // One to four pages at a time, some refused, some erased.
+  const auto change = [&](std::mt19937_64& random) {
+    const uint64_t page = random() % kPages,
+                   count = 1 + random() % std::min<uint64_t>(4, kPages - page);
+    const uint64_t noted = generation_.load();
+    if (random() % 8 == 0) generation_.fetch_add(1);
+    cache.insert(1, page, std::span(file).subspan(page * 4096, count * 4096), generation_, noted);
+    if (random() % 16 == 0) cache.erase(1, random() % kPages, 2);
+  };
+  const auto writer = [&] {
+    std::mt19937_64 random(18);
+    while (!stop.load()) change(random);
+  };
+  using enum PageCache::Touch;
+  Thread one("reader", [&] { reader(reuse); }), two("scan", [&] { reader(scan); });
+  Thread three("once", [&] { reader(once); }), four("writer", writer);
+  const auto all_have_read = [&] {
+    return std::ranges::all_of(given, [](const auto& count) { return count.load() != 0; });
+  };
   std::mt19937_64 random(17);
   // The threads may take long to begin.
-  for (int i = 0; (i < 20'000 || given.load() == 0) && !HasFatalFailure(); ++i) {
-    const uint64_t page = random() % kPages;
-    cache.insert(1, page, std::span(file).subspan(page * 4096, 4096), generation_, 0);
-    if (i % 16 == 0) cache.erase(1, random() % kPages, 2);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  for (int i = 0; i < 20'000 || !all_have_read(); ++i) {
+    if (HasFatalFailure() || std::chrono::steady_clock::now() > deadline) break;
+    change(random);
   }
   stop.store(true);
-  one.join();
-  two.join();
+  for (Thread* thread : {&one, &two, &three, &four}) thread->join();
+  EXPECT_TRUE(all_have_read());
   EXPECT_TRUE(cache.check_invariants());
 }
 
