@@ -197,29 +197,32 @@ def measure_all(options: Namespace, turns: list[Turn], path: Path, records: list
         Report(results.load(path), options.out).write()
 
 
-def profile_all(options: Namespace, device: BlockDevice, path: Path) -> None:
-    side = make_sides(["basalt"], options.build, options.cache)[0]
-    try:
-        for configuration in command.configurations(options)[:1]:
-            for label in options.perf:
-                say(f"profiling {label}, {configuration.name}")
-                scale = command.make_scale(options)
-                group = make_groups(configuration, scale, {label})[0]
+def profile_all(
+    options: Namespace, all_sides: list[Side], device: BlockDevice, path: Path
+) -> None:
+    """Every configuration and side; the memory side has no file system to look into."""
+    scale = command.make_scale(options)
+    for configuration in command.configurations(options):
+        for label in options.perf:
+            group = make_groups(configuration, scale, {label})[0]
+            device.rewrite()
+            for side in (one for one in all_sides if one.on_device):
+                say(f"profiling {label}, {configuration.name}, {side.name}")
                 turn = Turn(side, configuration, 0, scale, device, group, options.out / "logs")
-                device.rewrite()
                 record = perf.profile(turn, label, options.out)
                 results.append(path, record)
                 show_profile(record)
-    finally:
-        undo([side.close])
 
 
 def show_profile(record: Record) -> None:
-    print(f"\n{record['label']}, {record['configuration']}: {record['samples']} samples")
+    print(
+        f"\n{record['label']}, {record['configuration']}, {record['side']}: {record['samples']} "
+        f"samples, {record['busy']} busy"
+    )
     for title in ("libraries", "functions"):
         print(f"  {title}")
-        for name, share in record[title]:
-            print(f"    {share:>7}  {name}")
+        for *names, share in record[title]:
+            print(f"    {share:>7}  {' '.join(names)}")
 
 
 def run(options: Namespace) -> None:
@@ -241,7 +244,7 @@ def run(options: Namespace) -> None:
         if options.perf:
             if not path.exists():
                 begin_results(options, path, device)
-            profile_all(options, device, path)
+            profile_all(options, all_sides, device, path)
         else:
             records = earlier or begin_results(options, path, device)
             pace = Pace(options.out)

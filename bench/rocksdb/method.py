@@ -35,7 +35,10 @@ METHOD = (
     "of the whole machine per operation is below ext4's; where a target of throughput is above "
     "95 % of what the ceiling does, those 95 % are the target, but never less than 1. That holds "
     "for the writes, scans, compaction, readwhilewriting and cached readrandom; synced writes and "
-    "direct reads have no ceiling, and memory that is slower than one of the devices is none.",
+    "direct reads have no ceiling.",
+    "What takes less than a second or two is run several times in a turn (the flags below show how "
+    "often) and counts as one: operations and times are added up, a latency is the median of the "
+    "parts'.",
     "Debian's librocksdb has assertions on, which is CPU time on all sides, computes CRC32C in "
     "software, and has no io_uring: on ext4 and xfs a batch of reads is one after the other, where "
     "Basalt has a ring of its own.",

@@ -76,8 +76,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--perf",
         type=_list_of(labels),
         metavar="WORKLOADS",
-        help="profile these on Basalt instead of measuring, with the first configuration, and add "
-        "that to the report",
+        help="profile these instead of measuring, on each of --sides but memory, and add that to the report",
     )
     add(
         "--discard",

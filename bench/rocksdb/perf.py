@@ -1,7 +1,8 @@
-"""Where the time goes: perf samples db_bench on Basalt, only while the workload in question runs.
+"""Where the time goes: perf samples the whole machine, only while the workload in question runs.
 
-perf starts with sampling off; its control pipe switches it on when db_bench says the benchmark
-begins and off when it prints the result, so loading and settling are not in the profile.
+The whole machine, because a kernel file system does much of its work on threads of the kernel. perf
+starts with sampling off; its control pipe switches it on when db_bench says the benchmark begins and
+off when it prints the result, so loading and settling are not in the profile.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from results import Record
 from turn import Turn
 from workloads import Benchmark, Step
 
-# A share and a name; columns after it may be "-".
-LINE = re.compile(r"^\s*([\d.]+)%\s+(?:\[[.k]\] )?(.+?)(?:\s+-)*\s*$")
+SHARE = re.compile(r"^\s*([\d.]+)%\s+(.+?)\s*$")
 SAMPLES = re.compile(r"^# Samples: (\S+)")
-LIBRARY = "librocksdb_basalt.so"
+# The file whose functions are listed.
+LIBRARIES = {"basalt": "librocksdb_basalt.so"}
+KERNEL = "[kernel.kallsyms]"
+IDLE = "swapper"
+LISTED = 25
 
 
 class Control:
@@ -45,38 +49,75 @@ class Control:
             path.unlink(missing_ok=True)
 
 
-def shares(report: str, limit: int) -> list[list[str]]:
-    """Rows of name and share from perf report's text."""
+def parse_shares(report: str, columns: int) -> list[tuple[float, list[str]]]:
+    """Share in percent and the names beside it, of each line of perf report's text."""
     rows = []
     for line in report.splitlines():
-        if found := LINE.match(line):
-            rows.append([found[2], f"{float(found[1]):.1f} %"])
-    return rows[:limit]
+        found = SHARE.match(line)
+        names = [name.strip() for name in found[2].split("\t")] if found else []
+        if found and len(names) >= columns:
+            rows.append((float(found[1]), names[:columns]))
+    return rows
+
+
+def task_kind(name: str) -> str:
+    """Threads of a pool by the pool's name: kworker/1:2-loop0 as kworker, rocksdb:low3 as rocksdb:low."""
+    return re.split(r"[/\d]", name, maxsplit=1)[0].rstrip("-:") or name
+
+
+def by_task(rows: list[tuple[float, list[str]]]) -> tuple[float, list[list[str]]]:
+    """The share that was not idle, and what each kind of task spent where, in percent of that."""
+    sums: dict[tuple[str, str], float] = {}
+    for share, (task, library) in rows:
+        if task != IDLE:
+            key = (task_kind(task), "kernel" if library == KERNEL else library)
+            sums[key] = sums.get(key, 0) + share
+    busy = sum(sums.values())
+    most = sorted(sums.items(), key=lambda item: -item[1])
+    return busy, [[task, library, f"{100 * share / busy:.1f} %"] for (task, library), share in most]
+
+
+def functions_of(rows: list[tuple[float, list[str]]], busy: float) -> list[list[str]]:
+    """Functions outside the idle task with their share of `busy`, the most first."""
+    sums: dict[str, float] = {}
+    for share, (task, symbol) in rows:
+        if task != IDLE:
+            name = symbol.removeprefix("[k] ").removeprefix("[.] ")
+            sums[name] = sums.get(name, 0) + share
+    most = sorted(sums.items(), key=lambda item: -item[1])
+    return [[name, f"{100 * share / busy:.1f} %"] for name, share in most]
 
 
 def _report(data: Path, *options: str) -> str:
     return run_tool(
-        ["perf", "report", "--stdio", "--no-children", "-g", "none", "-i", str(data), *options]
+        ["perf", "report", "--stdio", "--no-children", "-g", "none", "-t", "\t", "-i", str(data)]
+        + list(options)
     )
 
 
 def profile(turn: Turn, label: str, folder: Path) -> Record:
-    """One turn of Basalt with only the group of `label`; its benchmark is sampled."""
+    """A turn with only the group of `label`; the whole machine is sampled during its benchmark."""
     turn.prepare()
-    data = folder / f"perf.{label}.{turn.configuration.name}.data"
+    side = turn.side.name
+    data = folder / f"perf.{label}.{turn.configuration.name}.{side}.data"
     for number, step in enumerate(turn.steps()):
         _run_step(turn, step, number, label, data)
     turn.side.finish()
-    libraries = _report(data, "--sort", "dso")
-    count = next((m[1] for line in libraries.splitlines() if (m := SAMPLES.match(line))), "0")
-    functions = _report(data, "--sort", "symbol", "--dsos", LIBRARY)
+    tasks = _report(data, "--sort", "comm,dso")
+    count = next((m[1] for line in tasks.splitlines() if (m := SAMPLES.match(line))), "0")
+    busy, libraries = by_task(parse_shares(tasks, 2))
+    library = LIBRARIES.get(side, KERNEL)
+    functions = parse_shares(_report(data, "--sort", "comm,symbol", "--dsos", library), 2)
     return {
         "kind": "profile",
         "label": label,
         "configuration": turn.configuration.name,
+        "side": side,
         "samples": count,
-        "libraries": shares(libraries, 12),
-        "functions": shares(functions, 25),
+        "busy": f"{busy:.0f} %",
+        "libraries": libraries[:LISTED],
+        "library": library,
+        "functions": functions_of(functions, busy)[:LISTED],
     }
 
 
@@ -99,6 +140,7 @@ def _run_step(turn: Turn, step: Step, number: int, label: str, data: Path) -> No
                 "cpu-clock",
                 "-F",
                 "999",
+                "-a",
                 "-g",
                 "--delay=-1",
                 control.option(),
@@ -112,7 +154,7 @@ def _run_step(turn: Turn, step: Step, number: int, label: str, data: Path) -> No
             step.benchmarks,
             cgroup,
             turn.device,
-            turn.logs / f"perf.{label}.{number}.log",
+            turn.logs / f"perf.{label}.{turn.side.name}.{number}.log",
             window,
         )
     finally:

@@ -291,15 +291,14 @@ class Report:
 
     def _profiles(self) -> list[str]:
         profiles = [r for r in self.records if r["kind"] == "profile"]
-        lines = ["## Where the time goes on Basalt", ""] if profiles else []
+        lines = ["## Where the time goes", ""] if profiles else []
         for record in profiles:
             lines += [
-                f"{record['label']}, {record['configuration']}: shares of {record['samples']} "
-                "samples of the CPU clock in db_bench's process",
+                f"{record['label']}, {record['configuration']}, {record['side']}: shares of the time in "
+                f"which the cores were not idle, {record['busy']} of {record['samples']} samples of the "
+                "CPU clock on the whole machine",
                 "",
             ]
-            lines += markdown_table(["library or kernel", "share"], record["libraries"])
-            lines += markdown_table(
-                ["function in librocksdb_basalt.so", "share"], record["functions"]
-            )
+            lines += markdown_table(["task", "library or kernel", "share"], record["libraries"])
+            lines += markdown_table([f"function in {record['library']}", "share"], record["functions"])
         return lines

@@ -59,11 +59,10 @@ class Check:
 
 
 def needed(table: Table, label: str, rival: str) -> float:
-    """The factor over `rival`, after the ceiling had its say. Memory that is slower than a device is none."""
+    """The factor over `rival`, after the ceiling had its say."""
     target = TARGETS[label]
     ceiling = table.ratio(label, paced_ops, rival, side="memory")
-    fastest = max((table.ratio(label, paced_ops, rival, side) or 0) for side in ("basalt", *RIVALS))
-    if not target.ceiling or ceiling is None or ceiling < fastest:
+    if not target.ceiling or ceiling is None:
         return target.factor
     return max(1.0, min(target.factor, CEILING_SHARE * ceiling))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,19 @@ from sides import Side
 from workloads import Configuration, Group, Scale, Step, common_flags, flag_words
 
 RAW_WRITES = 2000
+SUMMED = (
+    "operations",
+    "seconds",
+    "elapsed",
+    "group_cpu",
+    "machine_cpu",
+    "read_bytes",
+    "written_bytes",
+    "reads",
+    "writes",
+    "flushes",
+    "discards",
+)
 SETTLED = ("group_cpu", "machine_cpu", "written_bytes", "read_bytes", "seconds")
 
 
@@ -80,7 +94,7 @@ class Turn:
         return raw_us
 
     def _run_group(self) -> tuple[list[Record], int]:
-        figures: list[Record] = []
+        records: list[Record] = []
         peak = 0
         for number, step in enumerate(self.steps()):
             cgroup = self.open_cgroup(step)
@@ -100,8 +114,8 @@ class Turn:
             finally:
                 cgroup.close()
             self.add_pace(measured)
-            figures += with_settling(measured)
-        return figures, peak
+            records += with_settling(measured)
+        return merged(records), peak
 
     def add_pace(self, measured: list[Figures]) -> None:
         if self.pace is None:
@@ -146,3 +160,39 @@ def with_settling(measured: list[Figures]) -> list[Record]:
             record["settle"] = {name: getattr(after, name) for name in SETTLED}
         records.append(record)
     return records
+
+
+def merged(records: list[Record]) -> list[Record]:
+    """One record for each label: what a turn measured several times, as if in one piece."""
+    by_label: dict[str, list[Record]] = {}
+    for record in records:
+        by_label.setdefault(record["label"], []).append(record)
+    return [same[0] if len(same) == 1 else _merge(same) for same in by_label.values()]
+
+
+def _merge(same: list[Record]) -> Record:
+    """Counts and times are added up, means weighted with the time; a percentile is the median of the parts'."""
+
+    def total(name: str) -> float:
+        return sum(record[name] for record in same)
+
+    def mean(name: str) -> float | None:
+        known = [r for r in same if r[name] is not None]
+        time = sum(r["elapsed"] for r in known)
+        return sum(r[name] * r["elapsed"] for r in known) / time if time else None
+
+    record = same[0] | {name: total(name) for name in SUMMED}
+    record["ops_per_second"] = total("operations") / total("seconds")
+    record |= {"loop_us": mean("loop_us"), "queue_depth": mean("queue_depth")}
+    if all(r["writes_beside"] is not None for r in same):
+        record["writes_beside"] = total("writes_beside")
+    record["latency"] = {
+        kind: [statistics.median(part) for part in zip(*(r["latency"][kind] for r in same))]
+        for kind in same[0]["latency"]
+        if all(kind in r["latency"] for r in same)
+    }
+    if all("settle" in r for r in same):
+        record["settle"] = {name: sum(r["settle"][name] for r in same) for name in SETTLED}
+    else:
+        record.pop("settle", None)
+    return record

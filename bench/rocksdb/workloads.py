@@ -5,7 +5,8 @@ runs several benchmarks. Caches are dropped before each step, so the first bench
 cold data and the later ones warm data. RocksDB's MemoryFileSystem dies with its process: there the
 steps of a group are joined into one process, and steps whose flags differ are left out.
 
-A benchmark with a label is reported under it; one without prepares or settles the state. Settling
+A benchmark with a label is reported under it; one without prepares or settles the state. What takes less
+than a second or two is run several times in a turn, and counts as one (turn.py). Settling
 is a full compaction, not db_bench's waitforcompaction: that one sleeps in units of five and ten
 seconds and leaves a tree whose shape depends on who was faster.
 """
@@ -189,7 +190,7 @@ def _sync_groups(scale: Scale) -> list[Group]:
         }
         return Group(label, (Step((Benchmark("fillsync", label),), flags),))
 
-    return [group(1, 8000), group(8, 3000)]
+    return [group(1, 24000), group(8, 9000)]
 
 
 def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
@@ -197,12 +198,13 @@ def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     # What reads before it writes takes its count from --reads.
     updates = min(keys, scale.keys(LARGEST))
     settle = Benchmark("compact")
+    # Each load begins with an empty database.
+    loads = (Benchmark("fillseq", "fillseq"), Benchmark("fillrandom", "fillrandom"))
     chain = (
-        Benchmark("fillseq", "fillseq"),
-        Benchmark("fillrandom", "fillrandom"),
+        *loads,
+        *loads,
         settle,
-        Benchmark("overwrite", "overwrite"),
-        settle,
+        *(Benchmark("overwrite", "overwrite"), settle) * 2,
         Benchmark("updaterandom", "updaterandom"),
         settle,
         Benchmark("readrandomwriterandom", "mix-50"),
@@ -221,7 +223,7 @@ def _write_groups(configuration: Configuration, scale: Scale) -> list[Group]:
         Group("write", (Step(chain, {"num": keys, "reads": updates, "readwritepercent": 50}),)),
         Group(
             "compact",
-            (Step((Benchmark("fillrandom"), Benchmark("compact", "compact")), only_flushed),),
+            (Step((Benchmark("fillrandom"), Benchmark("compact", "compact")) * 4, only_flushed),),
         ),
     ]
 
@@ -237,9 +239,10 @@ def _cached_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     small = dict(flags)
     flags |= ROCKSDB_SIZES
     load = (Benchmark("filluniquerandom"), Benchmark("compact"))
+    cold = Step((Benchmark("readseq", "readseq"),), flags)
     reads = (
         Benchmark("readseq", "readseq"),
-        Benchmark("readseq", "readseq-cached"),
+        *(Benchmark("readseq", "readseq-cached"),) * 8,
         Benchmark("readrandom", "readrandom"),
         Benchmark("seekrandom", "seekrandom"),
         Benchmark("readrandomwriterandom", "mix-95"),
@@ -248,8 +251,11 @@ def _cached_groups(configuration: Configuration, scale: Scale) -> list[Group]:
     )
     full_speed = (
         Benchmark("readseq"),
-        Benchmark("readwhilewriting", "readwhilewriting", counts_writes=True),
-        Benchmark("compact"),
+        *(
+            Benchmark("readwhilewriting", "readwhilewriting", counts_writes=True),
+            Benchmark("compact"),
+        )
+        * 2,
     )
 
     def limited(megabytes: int) -> Step:
@@ -266,7 +272,7 @@ def _cached_groups(configuration: Configuration, scale: Scale) -> list[Group]:
         Benchmark("readwhilewriting", "readwhilewriting-small", counts_writes=True),
     )
     return [
-        Group("cached", (Step(load, flags), Step(reads, flags))),
+        Group("cached", (Step(load, flags), cold, cold, Step(reads, flags))),
         Group(
             "beside",
             (
