@@ -8,10 +8,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 namespace basalt::blobfs {
 
 namespace {
+
+// Says of a failure which file it met; a success costs nothing.
+Status in_file(Status status, const char* kind, uint64_t id) {
+  return status.ok() ? status : status.with_context(kind + (' ' + std::to_string(id)));
+}
 
 // Copies the payload of log blocks, one by one validated. `offset` is in the file.
 Status open_blocks(const LogIdentity& log, std::span<const std::byte> blocks, uint64_t first_block,
@@ -47,8 +53,9 @@ Status read_log_once(Core& core, OpenInode& inode, blob::Blob& blob, const LogId
     const uint64_t blocks = log.shape.block_count(offset + count) - first;
     const IoBuffers::Lease buffer = core.buffers.take(blocks * log.shape.block_bytes);
     const auto raw = buffer.first(blocks * log.shape.block_bytes);
-    BASALT_TRY(core.store.read(blob, log.shape.blob_offset(first), raw, blob::Unwritten::raw)
-                   .with_context("log " + std::to_string(inode.id)));
+    BASALT_TRY(
+        in_file(core.store.read(blob, log.shape.blob_offset(first), raw, blob::Unwritten::raw),
+                "log", inode.id));
     BASALT_TRY(open_blocks(log, raw, first, offset, out.first(count)));
     offset += count;
     out = out.subspan(count);
@@ -79,8 +86,8 @@ Status read_table(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offse
     const uint64_t begin = round_down(offset, unit);
     if (begin == offset && out.size() >= unit) {
       const auto direct = out.first(round_down(out.size(), unit));
-      BASALT_TRY(core.store.read(blob, offset, direct, blob::Unwritten::zeros)
-                     .with_context("table " + std::to_string(inode.id)));
+      BASALT_TRY(in_file(core.store.read(blob, offset, direct, blob::Unwritten::zeros), "table",
+                         inode.id));
       offset += direct.size();
       out = out.subspan(direct.size());
       continue;
@@ -88,8 +95,8 @@ Status read_table(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t offse
     const size_t count = std::min<uint64_t>(out.size(), begin + kMaxReadBytes - offset);
     const IoBuffers::Lease buffer = core.buffers.take(round_up(offset + count, unit) - begin);
     const auto raw = buffer.first(round_up(offset + count, unit) - begin);
-    BASALT_TRY(core.store.read(blob, begin, raw, blob::Unwritten::zeros)
-                   .with_context("table " + std::to_string(inode.id)));
+    BASALT_TRY(
+        in_file(core.store.read(blob, begin, raw, blob::Unwritten::zeros), "table", inode.id));
     std::memcpy(out.data(), raw.data() + (offset - begin), count);
     offset += count;
     out = out.subspan(count);
@@ -103,8 +110,8 @@ Status read_pages(Core& core, OpenInode& inode, blob::Blob& blob, uint64_t gener
                   uint64_t first, uint64_t count, uint64_t offset, std::span<std::byte> out) {
   const IoBuffers::Lease buffer = core.buffers.take(count * kBlock);
   const auto raw = buffer.first(count * kBlock);
-  BASALT_TRY(core.store.read(blob, first * kBlock, raw, blob::Unwritten::zeros)
-                 .with_context("table " + std::to_string(inode.id)));
+  BASALT_TRY(in_file(core.store.read(blob, first * kBlock, raw, blob::Unwritten::zeros), "table",
+                     inode.id));
   core.cache.insert(inode.id, first, raw, inode.cache_generation, generation);
   if (!out.empty()) std::memcpy(out.data(), raw.data() + (offset - first * kBlock), out.size());
   return {};
