@@ -27,6 +27,7 @@ import perf
 import results
 from cgroup import CgroupError
 from device import BlockDevice, DeviceError, LoopDevice, refuse_used
+from measure import BenchError
 from pace import Pace
 from report import Report
 from results import Record, ResultsError
@@ -285,7 +286,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted; --resume goes on after the last whole turn")
         return 130
-    except (Refusal, DeviceError, CgroupError, ResultsError) as error:
+    except (Refusal, BenchError, DeviceError, CgroupError, ResultsError) as error:
         say(f"bench: {error}")
         return 1
     return 0

@@ -138,6 +138,7 @@ compact      :   62858.000 micros/op 15 ops/sec 0.063 seconds 1 operations;
         functions = "1.5%\tdb_bench\t[.] a::b(int)\n3%\tbasalt-bg\t[.] a::b(int)\n9%\tswapper\t[k] halt\n"
         self.assertEqual(functions_of(parse_shares(functions, 2), 50), [["a::b(int)", "9.0 %"]])
         self.assertEqual(task_kind(":-1"), ":-1")
+        self.assertEqual(by_task(parse_shares(" 100%\tswapper\t[kernel.kallsyms]\n", 2)), (0, []))
 
 
 class CgroupTest(unittest.TestCase):

@@ -95,6 +95,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         parser.error("--cache must leave a fifth of --memory to db_bench itself")
     if options.rounds < 1 or not 0 < options.scale <= 100:
         parser.error("--rounds must be at least 1, --scale between 0 and 100")
+    if options.perf and options.sides == ["memory"]:
+        parser.error("--perf profiles file systems; --sides has only memory")
     if options.memory < 256 << 20:
         parser.error("--memory must be at least 256M")
     options.out = (options.out or options.build.parent / "bench/rocksdb").resolve()

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from device import run_tool
-from measure import run_db_bench
+from measure import BenchError, run_db_bench
 from results import Record
 from turn import Turn
 from workloads import Benchmark, Step
@@ -102,10 +102,13 @@ def profile(turn: Turn, label: str, folder: Path) -> Record:
     data = folder / f"perf.{label}.{turn.configuration.name}.{side}.data"
     for number, step in enumerate(turn.steps()):
         _run_step(turn, step, number, label, data)
-    turn.side.finish()
+    if problem := turn.side.finish():
+        raise BenchError(f"{label} on {side}: the check at the end: {problem}")
     tasks = _report(data, "--sort", "comm,dso")
     count = next((m[1] for line in tasks.splitlines() if (m := SAMPLES.match(line))), "0")
     busy, libraries = by_task(parse_shares(tasks, 2))
+    if not libraries:
+        raise BenchError(f"{label} on {side} was over before perf took a sample; give more (--scale)")
     library = LIBRARIES.get(side, KERNEL)
     functions = parse_shares(_report(data, "--sort", "comm,symbol", "--dsos", library), 2)
     return {
