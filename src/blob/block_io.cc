@@ -19,6 +19,28 @@ void prepare(Io& io, Op op, const DeviceInfo& info, uint64_t block, const iovec&
   io.data = {&vector, 1};
 }
 
+// `Transfer`: BlockRead or BlockWrite.
+template <typename Transfer>
+Status run_batch(Channel& channel, const DeviceInfo& info, Op op,
+                 std::span<const Transfer> transfers, std::string_view what) {
+  constexpr size_t kDepth = 32;
+  for (size_t first = 0; first < transfers.size(); first += kDepth) {
+    const auto part = transfers.subspan(first, std::min(kDepth, transfers.size() - first));
+    iovec vectors[kDepth];
+    Io ios[kDepth];
+    for (size_t i = 0; i < part.size(); ++i) {
+      vectors[i] = {const_cast<std::byte*>(part[i].bytes.data()), part[i].bytes.size()};
+      prepare(ios[i], op, info, part[i].block, vectors[i]);
+    }
+    (void)run_all(channel, {ios, part.size()});
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (ios[i].status == StatusCode::ok) continue;
+      return failed(ios[i].status, op, part[i].block, part[i].bytes.size(), what);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Status read_blocks(Channel& channel, const DeviceInfo& info, uint64_t block,
@@ -42,22 +64,12 @@ Status write_blocks(Channel& channel, const DeviceInfo& info, uint64_t block,
 
 Status write_batch(Channel& channel, const DeviceInfo& info, std::span<const BlockWrite> writes,
                    std::string_view what) {
-  constexpr size_t kDepth = 32;
-  for (size_t first = 0; first < writes.size(); first += kDepth) {
-    const auto part = writes.subspan(first, std::min(kDepth, writes.size() - first));
-    iovec vectors[kDepth];
-    Io ios[kDepth];
-    for (size_t i = 0; i < part.size(); ++i) {
-      vectors[i] = {const_cast<std::byte*>(part[i].bytes.data()), part[i].bytes.size()};
-      prepare(ios[i], Op::write, info, part[i].block, vectors[i]);
-    }
-    (void)run_all(channel, {ios, part.size()});
-    for (size_t i = 0; i < part.size(); ++i) {
-      if (ios[i].status == StatusCode::ok) continue;
-      return failed(ios[i].status, Op::write, part[i].block, part[i].bytes.size(), what);
-    }
-  }
-  return {};
+  return run_batch(channel, info, Op::write, writes, what);
+}
+
+Status read_batch(Channel& channel, const DeviceInfo& info, std::span<const BlockRead> reads,
+                  std::string_view what) {
+  return run_batch(channel, info, Op::read, reads, what);
 }
 
 Status flush_device(Channel& channel, std::string_view what) {

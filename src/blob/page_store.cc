@@ -317,20 +317,27 @@ void PageStore::written() {
 
 Status PageStore::read_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes) {
   const uint64_t block = block_of(ref.page, copy);
-  const std::string name = describe(ref, copy, block);
   BASALT_TRY_ASSIGN(auto lease, channels_.lease());
-  BASALT_TRY(read_blocks(*lease, channels_.device().info(), block, {bytes, kBlockBytes}, name));
+  BASALT_TRY(read_blocks(*lease, channels_.device().info(), block, {bytes, kBlockBytes},
+                         describe(ref, copy, block)));
+  return check_copy(ref, kind, copy, bytes);
+}
+
+Status PageStore::check_copy(const PageRef& ref, PageKind kind, unsigned copy,
+                             std::byte* bytes) const {
   const PageHeader& header = header_of(bytes);
+  const auto damaged = [&](const std::string& how) {
+    return Status(StatusCode::corruption,
+                  describe(ref, copy, block_of(ref.page, copy)) + ": " + how);
+  };
   const auto bad = [&](const char* what, uint64_t found, uint64_t expected) {
-    return Status(StatusCode::corruption, name + ": " + what + " " + std::to_string(found) +
-                                              ", expected " + std::to_string(expected));
+    return damaged(what + (' ' + std::to_string(found)) + ", expected " + std::to_string(expected));
   };
   if (header.magic != kPageMagic && !planted("page_magic"))
     return bad("magic", header.magic, kPageMagic);
   if (const uint32_t crc = page_crc(bytes); header.crc != crc && !planted("page_checksum"))
     return bad("checksum", crc, header.crc);
-  if (header.uuid != uuid_ && !planted("page_uuid"))
-    return Status(StatusCode::corruption, name + ": of another store");
+  if (header.uuid != uuid_ && !planted("page_uuid")) return damaged("of another store");
   if (header.page != ref.page && !planted("page_number"))
     return bad("page number", header.page, ref.page);
   if (header.generation != ref.generation && !planted("page_generation")) {
@@ -404,34 +411,63 @@ unsigned PageStore::map_levels() const {
   return level;
 }
 
+Status PageStore::check_in_region(const PageRef& map_page) const {
+  if (map_page.page < map_.page_count()) return {};
+  return Status(StatusCode::corruption,
+                "page map: page " + std::to_string(map_page.page) + " is outside the region");
+}
+
 Status PageStore::load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf) {
-  if (ref.page >= map_.page_count()) {
-    return Status(StatusCode::corruption,
-                  "page map: page " + std::to_string(ref.page) + " is outside the region");
-  }
+  BASALT_TRY(check_in_region(ref));
   AlignedBuffer bytes(kBlockBytes);
-  BASALT_TRY(read_page(ref, level == 0 ? PageKind::page_map_leaf : PageKind::page_map_index,
-                       bytes.data()));
-  if (level == 0) {
-    if (!map_.load_leaf(next_leaf, bytes.data() + sizeof(PageHeader))) {
-      return Status(StatusCode::corruption,
-                    "page map leaf " + std::to_string(next_leaf) + ": impossible bits");
-    }
-    map_.leaf_ref(next_leaf++) = ref;
-    return {};
-  }
+  BASALT_TRY(read_page(ref, PageKind::page_map_index, bytes.data()));
   const PageHeader& header = header_of(bytes.data());
   if (header.level != level || header.cell_count == 0 || header.cell_count > kRefsPerMapIndex) {
     return Status(StatusCode::corruption,
                   "page map index page " + std::to_string(ref.page) + ": impossible header");
   }
   map_.index_pages().push_back(ref.page);
-  for (const PageRef& child : map_index_refs(bytes.data())) {
-    if (next_leaf >= map_.leaf_count()) {
-      return Status(StatusCode::corruption, "page map: more leaves than pages need");
-    }
-    BASALT_TRY(load_map_index(child, level - 1, next_leaf));
+  const std::vector<PageRef> children = map_index_refs(bytes.data());
+  if (level == 1) return load_map_leaves(children, next_leaf);
+  for (const PageRef& child : children) BASALT_TRY(load_map_index(child, level - 1, next_leaf));
+  return {};
+}
+
+Status PageStore::load_map_leaves(std::span<const PageRef> refs, uint64_t& next_leaf) {
+  if (refs.size() > map_.leaf_count() - next_leaf) {
+    return Status(StatusCode::corruption, "page map: more leaves than pages need");
   }
+  for (const PageRef& ref : refs) BASALT_TRY(check_in_region(ref));
+  const AlignedBuffer leaves(refs.size() * kBlockBytes);
+  BASALT_TRY(read_first_copies(refs, leaves.span()));
+  for (size_t i = 0; i < refs.size(); ++i) {
+    std::byte* const bytes = leaves.data() + i * kBlockBytes;
+    if (!check_copy(refs[i], PageKind::page_map_leaf, 0, bytes).ok()) {
+      BASALT_TRY(read_page(refs[i], PageKind::page_map_leaf, bytes));
+    }
+    if (!map_.load_leaf(next_leaf, bytes + sizeof(PageHeader))) {
+      return Status(StatusCode::corruption,
+                    "page map leaf " + std::to_string(next_leaf) + ": impossible bits");
+    }
+    map_.leaf_ref(next_leaf++) = refs[i];
+  }
+  return {};
+}
+
+Status PageStore::read_first_copies(std::span<const PageRef> refs, std::span<std::byte> bytes) {
+  std::vector<BlockRead> reads;
+  for (size_t i = 0; i < refs.size(); ++i) {
+    const uint64_t block = block_of(refs[i].page, 0);
+    const auto page = bytes.subspan(i * kBlockBytes, kBlockBytes);
+    if (!reads.empty() && reads.back().block + reads.back().bytes.size() / kBlockBytes == block) {
+      reads.back().bytes = {reads.back().bytes.data(), reads.back().bytes.size() + page.size()};
+    } else {
+      reads.push_back({block, page});
+    }
+  }
+  BASALT_TRY_ASSIGN(auto lease, channels_.lease());
+  // Who finds a page that was not read reads it alone, and its other copy.
+  (void)read_batch(*lease, channels_.device().info(), reads, "page map");
   return {};
 }
 

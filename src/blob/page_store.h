@@ -108,8 +108,16 @@ class PageStore {
   Status seal(PageRef& ref);
   Status seal_page_map(PageRef& root, std::vector<FrozenPage>& pages);
   void finish_page(std::byte* bytes, uint64_t page);
+  // Whether `bytes` are that copy of the page, undamaged.
+  Status check_copy(const PageRef& ref, PageKind kind, unsigned copy, std::byte* bytes) const;
   unsigned map_levels() const;  // of the index above the leaves
+  Status check_in_region(const PageRef& map_page) const;
   Status load_map_index(const PageRef& ref, unsigned level, uint64_t& next_leaf);
+  // `refs`: what an index page of level 1 leads to.
+  Status load_map_leaves(std::span<const PageRef> refs, uint64_t& next_leaf);
+  // Pages that lie side by side in one read, since the map of a large device has a thousand leaves. What cannot be read
+  // is left as it was.
+  Status read_first_copies(std::span<const PageRef> refs, std::span<std::byte> bytes);
   Status verify_map_copies(const PageRef& ref, unsigned level, uint64_t& bytes);
 
   Context& context_;

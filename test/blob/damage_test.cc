@@ -264,6 +264,87 @@ TEST_F(DamageTest, ASecondOwnerFencesTheFirst) {
   expect_sound();
 }
 
+// ---- A map of many leaves, which are read together
+
+class LargeMapTest : public StoreFixture {
+ protected:
+  static constexpr uint64_t kLeaves = 5;
+
+  void SetUp() override {
+    sim::SimOptions options;
+    options.size_bytes = uint64_t{1} << 30;
+    options.log_commands = true;
+    disk_ = std::make_shared<sim::SimDisk>(options);
+    device_ = sim::open_sim_device(*context_, disk_);
+    FormatOptions format = small_format();
+    format.metadata_bytes = kLeaves * kPagesPerMapLeaf * kBlockBytes;
+    ASSERT_TRUE(BlobStore::format(*context_, *device_, format).ok());
+    open();
+    put("key", "value");
+    close();
+    run_ = superblock(newest_slot()).metadata_runs[0];
+    const auto index = read_raw(place(superblock(newest_slot()).page_map.page, 0));
+    PageHeader header;
+    std::memcpy(&header, index.data(), sizeof header);
+    leaves_.resize(header.cell_count);
+    std::memcpy(leaves_.data(), index.data() + sizeof(PageHeader),
+                leaves_.size() * sizeof(PageRef));
+    ASSERT_EQ(leaves_.size(), kLeaves);
+  }
+  uint64_t place(uint64_t page, unsigned copy) const { return run_.first_block[copy] + page; }
+  void expect_open_with(uint64_t damaged_copies) {
+    const auto store = try_open(OpenMode::read_only);
+    ASSERT_TRUE(store) << store.error().to_string();
+    EXPECT_EQ((*store)->stats().damaged_copies_used, damaged_copies);
+    EXPECT_EQ(*(*store)->catalog_get("key"), "value");
+  }
+  std::shared_ptr<sim::SimDisk> disk_;
+  MetadataRun run_{};
+  std::vector<PageRef> leaves_;
+};
+
+TEST_F(LargeMapTest, OpensWithFewReads) {
+  disk_->clear_commands();
+  ASSERT_TRUE(try_open(OpenMode::read_only));
+  uint64_t reads = 0;
+  for (const sim::SimCommand& command : disk_->commands()) {
+    const uint64_t first = command.lba.value / 8, end = first + command.block_count.value / 8;
+    for (const PageRef& leaf : leaves_) {
+      if (place(leaf.page, 0) < first || place(leaf.page, 0) >= end) continue;
+      ++reads;
+      break;
+    }
+  }
+  EXPECT_LT(reads, kLeaves);
+}
+
+TEST_F(LargeMapTest, EachLeafIsReadFromTheOtherCopy) {
+  for (const PageRef& leaf : leaves_) {
+    damage(place(leaf.page, 0));
+    expect_open_with(1);
+    damage(place(leaf.page, 1));
+    const auto lost = try_open(OpenMode::read_only);
+    ASSERT_FALSE(lost);
+    EXPECT_EQ(lost.error().code(), StatusCode::corruption);
+    const std::string name = "metadata page " + std::to_string(leaf.page) + " copy ";
+    for (const char* copy : {"0", "1"}) {
+      EXPECT_NE(lost.error().message().find(name + copy), std::string_view::npos)
+          << lost.error().to_string();
+    }
+    for (unsigned copy = 0; copy < 2; ++copy) damage(place(leaf.page, copy));  // flips it back
+  }
+  expect_open_with(0);
+}
+
+// The leaves read together with it are not taken for damaged.
+TEST_F(LargeMapTest, AnUnreadableLeafIsReadFromTheOtherCopy) {
+  for (const PageRef& leaf : leaves_) {
+    disk_->inject({{Op::read}, Lba{place(leaf.page, 0) * 8}, BlockCount{8}, StatusCode::io_error});
+    expect_open_with(1);
+    disk_->clear_faults();
+  }
+}
+
 // ---- Devices that fail
 
 class FailingDeviceTest : public StoreFixture {
