@@ -155,7 +155,8 @@ size_t PageCache::read(uint64_t file_id, uint64_t offset, std::span<std::byte> o
       found.cut(i);
     }
     if (touch == Touch::reuse) give_credit(shard, found);
-    if (touch == Touch::scan) mark_spent(shard, found);
+    if (touch == Touch::last) take_credit(shard, found);
+    if (touch != Touch::reuse) mark_spent(shard, found);
     done += found.bytes;
     found_all = found.all;
   }
@@ -175,9 +176,15 @@ void PageCache::give_credit(Shard& shard, const Found& found) {
   }
 }
 
+void PageCache::take_credit(Shard& shard, const Found& found) {
+  for (const Copy& copy : found.pages()) {
+    if (copy.reads_to_end()) shard.slots[copy.slot].credit.store(0, kRelaxed);
+  }
+}
+
 void PageCache::mark_spent(Shard& shard, const Found& found) {
   const auto becomes_spent = [&shard](const Copy& copy) {
-    return copy.skip + copy.count == kPageBytes && !shard.slots[copy.slot].spent.load(kRelaxed);
+    return copy.reads_to_end() && !shard.slots[copy.slot].spent.load(kRelaxed);
   };
   if (std::ranges::none_of(found.pages(), becomes_spent)) return;
   const MutexLock lock(shard.mutex);

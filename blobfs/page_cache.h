@@ -3,14 +3,14 @@
 // The memory is divided into shards; a file's pages go to shards in groups of 16 KiB, so that a read
 // mostly meets one shard, and each shard has its own lock. A read needs no lock: it finds the page, copies
 // it and then looks whether the slot's version is what it was before (a sequence lock, whose read side
-// writes nothing). Only a scan that is the first to read a page to its end takes the shard's lock, to mark it
+// writes nothing). Only a scan or a compaction that is the first to read a page to its end takes the shard's lock, to mark it
 // spent. Filling takes the lock before and after the copy, which goes to a slot that is in no chain
 // meanwhile: such a thread may be taken off its core at any time, and others must not wait until it has it back.
 // Replacement is a generalised clock: a page comes in with no credit, a hit gives it credit (up to 3), the
 // hand takes credit away and evicts what has none. A scan passes through without pushing out what is read
 // again: a page without credit whose last byte a scan has read is spent, and spent pages are replaced
-// before the hand moves. Compaction gives no credit either, but what it has read stays: until its outputs
-// are in place others read the inputs, and then these are deleted.
+// before the hand moves. What compaction has read loses its credit and is spent too: it will be deleted, and of the
+// outputs, which nobody reads yet, nothing would be left otherwise. Who still reads it gives it credit again.
 // Shards take their memory in chunks as they fill (cache_memory.h). What finds a page, its bucket and its slot, lies in
 // large pages too: a hit meets both at random.
 //
@@ -55,7 +55,7 @@ class PageCache {
   enum class Touch : uint8_t {
     reuse,  // a read that may come again
     scan,   // part of a scan: no credit
-    once,   // by compaction: no credit, not spent
+    last,   // by compaction, after which the file goes: the credit goes too
   };
   // Copies cached bytes from `offset` on, as far as pages are there without a gap; returns the count. What
   // lies behind it in `out` may have been written to. A page may be missed while its
@@ -108,6 +108,8 @@ class PageCache {
     std::byte* memory;
     uint64_t skip;
     size_t count;
+
+    bool reads_to_end() const { return skip + count == kPageBytes; }
   };
   // Pages of one group, without a gap.
   struct Found {
@@ -155,6 +157,8 @@ class PageCache {
   // Whether the page has stayed since it was found.
   static bool is_there(const Shard& shard, const Copy& copy);
   static void give_credit(Shard& shard, const Found& found);
+  // From pages read to their end.
+  static void take_credit(Shard& shard, const Found& found);
   static void mark_spent(Shard& shard, const Found& found);
   // kNone: all are being filled, or get credit as fast as it is taken.
   uint32_t take_slot(Shard& shard);

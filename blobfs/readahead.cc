@@ -29,19 +29,20 @@ Readahead::Advice Readahead::note(uint64_t offset, uint64_t end) {
   }
   const MutexLock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return {};
-  const Touch touch = access == File::Access::sequential ? Touch::once : Touch::scan;
+  const bool announced = access != File::Access::normal;
+  const Touch touch = access == File::Access::last_pass ? Touch::last : Touch::scan;
   const auto [stream, goes_on] = find(streams_, offset);
   stream->used = ++clock_;
   stream->next = std::max(stream->next, end);
   ++stream->count;
   if (!goes_on) {
     stream->ahead = end;
-    if (access != File::Access::sequential || offset != 0) return {};
+    if (!announced || offset != 0) return {};
     stream->window = kMinWindow;
     stream->ahead += kMinWindow;
     return {touch, end, stream->ahead};
   }
-  const uint32_t believed_after = access == File::Access::sequential ? 2 : 4;
+  const uint32_t believed_after = announced ? 2 : 4;
   if (stream->count < believed_after) return {};
   if (end + stream->window / 2 <= stream->ahead) return {touch, 0, 0};
   stream->window = std::clamp(stream->window * 2, kMinWindow, kMaxWindow);

@@ -29,8 +29,8 @@ File::Access to_access(rocksdb::FSRandomAccessFile::AccessPattern pattern) {
   switch (pattern) {
     case rocksdb::FSRandomAccessFile::kRandom: return File::Access::random;
     // RocksDB says kNormal only when a table becomes the input of a compaction, which reads it from
-    // front to back in 4 KiB calls.
-    case rocksdb::FSRandomAccessFile::kNormal:
+    // front to back in 4 KiB calls, and deletes it.
+    case rocksdb::FSRandomAccessFile::kNormal: return File::Access::last_pass;
     case rocksdb::FSRandomAccessFile::kSequential:
     case rocksdb::FSRandomAccessFile::kWillNeed: return File::Access::sequential;
     case rocksdb::FSRandomAccessFile::kWontNeed: break;

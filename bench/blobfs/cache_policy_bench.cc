@@ -4,7 +4,8 @@
 //
 // A trace mixes skewed random reads (what a cache is for) with what a database does beside them: full
 // scans, and compactions that read their inputs once, write outputs and delete the inputs. The cache
-// holds 16 384 pages, the data 65 536. LRU here knows nothing but the order of accesses, as the
+// holds 16 384 pages, the data 65 536; where the reads go on during a compaction of everything, the data is 10 240, so
+// that it fits, but not beside its successor. LRU here knows nothing but the order of accesses, as the
 // kernel's page cache would if it had one list. Times are those of running the trace, not of I/O.
 #include <benchmark/benchmark.h>
 
@@ -34,11 +35,12 @@ using Trace = std::vector<Access>;
 // The database: which file holds each part of the data at the moment.
 class Database {
  public:
-  Database() {
-    for (uint64_t i = 0; i < kDataPages / kFilePages; ++i) files_.push_back(next_file_++);
+  explicit Database(uint64_t pages = kDataPages, double skew = 0.9) : pages_(pages) {
+    for (uint64_t i = 0; i < (pages + kFilePages - 1) / kFilePages; ++i)
+      files_.push_back(next_file_++);
     double sum = 0;
-    for (uint64_t rank = 1; rank <= kDataPages; ++rank) {
-      cumulative_.push_back(sum += 1 / std::pow(static_cast<double>(rank), 0.9));
+    for (uint64_t rank = 1; rank <= pages; ++rank) {
+      cumulative_.push_back(sum += 1 / std::pow(static_cast<double>(rank), skew));
     }
   }
 
@@ -47,7 +49,7 @@ class Database {
     while (count-- > 0) {
       const auto rank = std::lower_bound(cumulative_.begin(), cumulative_.end(), any(random_));
       // Popular pages lie anywhere.
-      const uint64_t page = static_cast<uint64_t>(rank - cumulative_.begin()) * 40503 % kDataPages;
+      const uint64_t page = static_cast<uint64_t>(rank - cumulative_.begin()) * 40503 % pages_;
       trace.push_back({Access::Kind::get, files_[page / kFilePages], page % kFilePages});
     }
   }
@@ -71,8 +73,20 @@ class Database {
       trace.push_back({Access::Kind::remove, from, 0});
     }
   }
+  // Rewrites all files; their successors are read when the last is there.
+  void compact_all(Trace& trace, int gets_per_page) {
+    const std::vector<uint64_t> inputs = files_;
+    for (uint64_t page = 0; page < pages_; ++page) {
+      trace.push_back({Access::Kind::once, inputs[page / kFilePages], page % kFilePages});
+      trace.push_back({Access::Kind::write, next_file_ + page / kFilePages, page % kFilePages});
+      gets(trace, gets_per_page);
+    }
+    for (uint64_t& file : files_) file = next_file_++;
+    for (const uint64_t file : inputs) trace.push_back({Access::Kind::remove, file, 0});
+  }
 
  private:
+  uint64_t pages_;
   std::mt19937_64 random_{7};
   std::vector<uint64_t> files_;
   std::vector<double> cumulative_;
@@ -116,7 +130,7 @@ class Cache {
     if (access.kind != Kind::write) {
       const auto touch = access.kind == Kind::get    ? PageCache::Touch::reuse
                          : access.kind == Kind::scan ? PageCache::Touch::scan
-                                                     : PageCache::Touch::once;
+                                                     : PageCache::Touch::last;
       if (read(access, touch)) return true;
       insert(access);
       if (touch != PageCache::Touch::reuse) read(access, touch);  // read ahead, then used
@@ -179,10 +193,27 @@ void gets_and(benchmark::State& state, void (Database::*beside)(Trace&)) {
   }
   run(state, trace);
 }
+// Uniform reads, so that each page is worth the same.
+void gets_during_compactions(benchmark::State& state) {
+  Database database(10240, 0);
+  Trace trace;
+  for (int i = 0; i < 10; ++i) {
+    database.gets(trace, 50000);
+    database.compact_all(trace, static_cast<int>(state.range(0)));
+  }
+  run(state, trace);
+}
 
 BENCHMARK(gets_alone)->Iterations(1)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(gets_and, scans, &Database::scan)->Iterations(1)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(gets_and, compactions, &Database::compact)
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(gets_during_compactions)
+    ->ArgName("per_page")
+    ->Arg(0)
+    ->Arg(1)
+    ->Arg(4)
     ->Iterations(1)
     ->Unit(benchmark::kMillisecond);
 

@@ -99,8 +99,9 @@ class File {
   virtual void start_read(AsyncRead& read) = 0;
   // Starts reading ahead into the page cache; unsupported where there is none.
   virtual Status prefetch(uint64_t offset, size_t length) = 0;
-  // Tells that the file will be scanned from front to back (readahead) or read at random.
-  enum class Access : uint8_t { normal, random, sequential };
+  // Tells that the file will be read at random, scanned from front to back (readahead), or that scanned for the last
+  // time: what such a scan has read is the first to leave the page cache when others need room.
+  enum class Access : uint8_t { normal, random, sequential, last_pass };
   virtual void advise(Access access) = 0;
 
   virtual Status append(std::span<const std::byte> bytes) = 0;

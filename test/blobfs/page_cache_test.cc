@@ -216,7 +216,7 @@ TEST_F(PageCacheTest, APageReplacedUnderAReadIsNotGiven) {
   };
   using enum PageCache::Touch;
   Thread one("reader", [&] { reader(reuse); }), two("scan", [&] { reader(scan); });
-  Thread three("once", [&] { reader(once); }), four("writer", writer);
+  Thread three("last", [&] { reader(last); }), four("writer", writer);
   const auto all_have_read = [&] {
     return std::ranges::all_of(given, [](const auto& count) { return count.load() != 0; });
   };
@@ -250,15 +250,23 @@ TEST_F(PageCacheTest, WhatAScanHasReadGoesFirst) {
   EXPECT_TRUE(cache.check_invariants());
 }
 
-TEST_F(PageCacheTest, WhatCompactionHasReadStays) {
+TEST_F(PageCacheTest, WhatWasReadForTheLastTimeMakesRoom) {
   SizedCache cache(1 << 20);
   const uint64_t capacity = cache.capacity_pages();
   for (uint64_t page = 0; page < capacity; ++page) put(cache, 1, page);
-  EXPECT_TRUE(get(cache, 1, 100, 0, PageCache::Touch::once));
-  EXPECT_TRUE(get(cache, 1, 101, 0, PageCache::Touch::scan));
-  put(cache, 2, 0);
-  EXPECT_TRUE(cache.contains(1, 100));
-  EXPECT_FALSE(cache.contains(1, 101));
+  for (int i = 0; i < 3; ++i) {
+    for (uint64_t page = 0; page < 20; ++page) EXPECT_TRUE(get(cache, 1, page));
+  }
+  for (uint64_t page = 0; page < 10; ++page) {
+    EXPECT_TRUE(get(cache, 1, page, 0, PageCache::Touch::last));
+  }
+  std::vector<std::byte> part(100);  // not to its end
+  EXPECT_EQ(cache.read(1, 15 * 4096, part, PageCache::Touch::last), 100u);
+  EXPECT_TRUE(get(cache, 1, 3));  // somebody still reads it
+  for (uint64_t page = 0; page < 9; ++page) put(cache, 2, page);
+  for (uint64_t page = 0; page < capacity; ++page) {
+    EXPECT_EQ(cache.contains(1, page), page >= 10 || page == 3) << page;
+  }
   EXPECT_TRUE(cache.check_invariants());
 }
 

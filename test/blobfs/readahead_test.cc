@@ -45,9 +45,13 @@ TEST(Readahead, AccessAdviceIsHeard) {
   for (uint64_t at = 0; at < 1 << 20; at += 4096) {
     EXPECT_EQ(readahead.note(at, at + 4096).end, 0u);
   }
-  Readahead announced;
-  announced.advise(File::Access::sequential);
-  EXPECT_GT(announced.note(0, 4096).end, 4096u) << "at the first read";
+  for (const bool last : {false, true}) {
+    Readahead announced;
+    announced.advise(last ? File::Access::last_pass : File::Access::sequential);
+    const auto advice = announced.note(0, 4096);
+    EXPECT_GT(advice.end, 4096u) << "at the first read";
+    EXPECT_EQ(advice.touch, last ? PageCache::Touch::last : PageCache::Touch::scan);
+  }
 }
 
 TEST(Readahead, NeighbouringPrefetchesAreAScan) {
