@@ -6,6 +6,7 @@ Method: pure functions only; no device, no db_bench, no root. The lines are db_b
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import time
 import unittest
@@ -18,7 +19,15 @@ import results
 import targets
 from chart import ratio_chart
 from device import parse_stat
-from measure import BenchError, Collector, Figures, Snapshot, machine_cpu_seconds, parse_result
+from measure import (
+    BenchError,
+    Collector,
+    Figures,
+    Snapshot,
+    machine_cpu_seconds,
+    parse_result,
+    stolen_seconds,
+)
 from options import parse_size
 from perf import by_task, functions_of, parse_shares, task_kind
 from report import Report
@@ -55,7 +64,7 @@ def collect(text: str, benchmarks: tuple[Benchmark, ...]) -> Collector:
     def snapshot() -> Snapshot:
         nonlocal count
         count += 1
-        return Snapshot(count, count / 4, count / 2, None)
+        return Snapshot(count, count / 4, count / 2, count / 8 * (os.cpu_count() or 1), None)
 
     collector = Collector(benchmarks, snapshot)
     for line in text.splitlines():
@@ -72,6 +81,7 @@ class ParsingTest(unittest.TestCase):
         self.assertEqual(figures[1].latency, {})
         self.assertEqual(set(figures[2].latency), {"read", "write"})
         self.assertEqual([f.machine_cpu for f in figures], [0.5, 0.5, 0.5])
+        self.assertEqual([f.stolen for f in figures], [0.125, 0.125, 0.125])
         self.assertEqual([f.elapsed for f in figures], [1, 1, 1])
 
     def test_writes_beside_a_benchmark_are_counted_from_its_start(self) -> None:
@@ -118,6 +128,7 @@ compact      :   62858.000 micros/op 15 ops/sec 0.063 seconds 1 operations;
         self.assertAlmostEqual(
             machine_cpu_seconds("cpu  100 1 50 9999 888 2 3 777 0 0\ncpu0 1\n"), 1.56
         )
+        self.assertEqual(stolen_seconds("cpu  100 1 50 9999 888 2 3 777 0 0\ncpu0 1\n"), 7.77)
 
     def test_sizes_and_profiles(self) -> None:
         self.assertEqual(
@@ -276,12 +287,15 @@ class MergedTest(unittest.TestCase):
 
     def test_what_was_measured_twice_is_one_record(self) -> None:
         other = dict(self.part(5, 1), label="seekrandom")
-        first = self.part(100, 1, machine_cpu=2.0, loop_us=10.0, latency={"read": [1, 2, 3]})
-        second = self.part(200, 3, machine_cpu=1.0, loop_us=20.0, latency={"read": [3, 4, 9]})
+        slow = {"machine_cpu": 2.0, "loop_us": 10.0, "latency": {"read": [1, 2, 3]}}
+        first = self.part(100, 1, **slow)
+        fast = {"machine_cpu": 1.0, "loop_us": 20.0, "latency": {"read": [3, 4, 9]}}
+        second = self.part(200, 3, stolen=0.25, **fast)
         one, same = merged([first, other, second])
         self.assertEqual((one["operations"], one["seconds"], one["elapsed"]), (300, 4, 4))
         self.assertEqual((one["ops_per_second"], one["machine_cpu"]), (75, 3.0))
         self.assertEqual((one["loop_us"], one["latency"]), (17.5, {"read": [2, 3, 6]}))
+        self.assertEqual(one["stolen"], 0.1875)
         self.assertIsNone(one["writes_beside"])
         self.assertEqual(same, other)
 

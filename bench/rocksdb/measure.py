@@ -52,6 +52,7 @@ class Snapshot:
     when: float
     group_cpu: float
     machine_cpu: float
+    stolen: float  # seconds, of all cores
     device: DeviceStat | None
 
 
@@ -71,6 +72,7 @@ class Figures:
     begin: float = 0  # time.monotonic() at the first
     group_cpu: float = 0  # seconds
     machine_cpu: float = 0  # seconds
+    stolen: float = 0  # share of the cores' time in which the host let them wait
     read_bytes: int = 0
     written_bytes: int = 0
     reads: int = 0  # commands
@@ -87,11 +89,18 @@ def machine_cpu_seconds(text: str) -> float:
     return sum(int(word[i]) for i in (0, 1, 2, 5, 6)) / TICKS
 
 
+def stolen_seconds(text: str) -> float:
+    """Of all cores from /proc/stat: time in which they had work and the host did not run them."""
+    return int(text.split(maxsplit=9)[8]) / TICKS
+
+
 def take_snapshot(cgroup: Cgroup, device: BlockDevice | None) -> Snapshot:
+    stat = Path("/proc/stat").read_text()
     return Snapshot(
         time.monotonic(),
         cgroup.cpu_seconds(),
-        machine_cpu_seconds(Path("/proc/stat").read_text()),
+        machine_cpu_seconds(stat),
+        stolen_seconds(stat),
         device.stat() if device else None,
     )
 
@@ -113,6 +122,8 @@ def set_interval(figures: Figures, begin: Snapshot, end: Snapshot) -> None:
     figures.begin, figures.elapsed = begin.when, end.when - begin.when
     figures.group_cpu = end.group_cpu - begin.group_cpu
     figures.machine_cpu = end.machine_cpu - begin.machine_cpu
+    if figures.elapsed > 0:
+        figures.stolen = (end.stolen - begin.stolen) / (figures.elapsed * (os.cpu_count() or 1))
     if begin.device is None or end.device is None:
         return
     delta = end.device.minus(begin.device)

@@ -27,6 +27,9 @@ METHOD = (
     "of a core); what it took during a benchmark over its median of the whole run is the slowness. "
     "Operations per second are multiplied by it where the cores and not the device set them, CPU "
     "time is divided by it; both are also there as measured. Latencies are as measured.",
+    "A host may stop all cores at once when the machine, and what emulates its devices, have used up "
+    "their share of its processors; the kernel counts it as stolen time. It is reported, and nothing "
+    "is corrected for it.",
     "A raw write and flush is a pwrite of 4 KiB with O_DIRECT and an fdatasync on the device "
     "itself, at ascending positions, timed one by one from Python (about 1 µs of it); the median "
     "of 2000 before each turn. fillsync-1 is compared with the median of those before its own turns.",

@@ -28,6 +28,7 @@ from results import (
     settled_machine_us,
     settled_written_per_op,
     spread,
+    stolen_percent,
     written_per_op,
 )
 from workloads import LABELS
@@ -144,6 +145,11 @@ class Report:
         )
         lines += self._per_side("Operations per second as measured", table, ops)
         lines += self._per_side("Slowness of the cores meanwhile (1: as usual)", table, pace)
+        lines += self._per_side(
+            "Share of the cores' time in which the host did not run them though they had work, %",
+            table,
+            stolen_percent,
+        )
         lines += self._per_side(
             "CPU time per operation at the cores' usual speed, µs, whole machine",
             table,

@@ -167,6 +167,11 @@ def pace(figures: Record) -> float:
     return figures.get("pace", 1.0)
 
 
+def stolen_percent(figures: Record) -> float | None:
+    share = figures.get("stolen")
+    return None if share is None else share * 100
+
+
 def machine_us(figures: Record) -> float | None:
     return figures["machine_cpu"] * 1e6 / figures["operations"] if figures["operations"] else None
 

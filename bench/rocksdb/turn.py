@@ -183,7 +183,7 @@ def _merge(same: list[Record]) -> Record:
 
     record = same[0] | {name: total(name) for name in SUMMED}
     record["ops_per_second"] = total("operations") / total("seconds")
-    record |= {"loop_us": mean("loop_us"), "queue_depth": mean("queue_depth")}
+    record |= {name: mean(name) for name in ("loop_us", "stolen", "queue_depth")}
     if all(r["writes_beside"] is not None for r in same):
         record["writes_beside"] = total("writes_beside")
     record["latency"] = {
