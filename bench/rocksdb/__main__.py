@@ -31,7 +31,7 @@ from measure import BenchError
 from pace import Pace
 from report import Report
 from results import Record, ResultsError
-from sides import Side, make_sides
+from sides import CHECKSUMS, Side, make_sides
 from turn import Turn, say
 from workloads import LABELS, make_groups
 
@@ -76,7 +76,7 @@ def check_machine(options: Namespace) -> None:
             "with --device"
         )
     for path in built_programs(options):
-        if "basalt" in options.sides and not path.exists():
+        if {"basalt", CHECKSUMS} & set(options.sides) and not path.exists():
             raise Refusal(f"{path} is missing; build it first")
 
 

@@ -367,6 +367,24 @@ class ResultsTest(unittest.TestCase):
         cpu = [f["machine_cpu"] * 1e6 / f["operations"] for f in fast["figures"]]
         self.assertEqual(table.median("basalt", "readseq", results.paced_machine_us), cpu[0] * 2)
 
+    def test_how_closely_work_follows_the_loop_is_found_from_the_rounds(self) -> None:
+        def rounds(count: int, power: float) -> list[dict]:
+            made = []
+            for number in range(count):
+                for side, rate in (("ext4", 100.0), ("basalt", 300.0)):
+                    took = 300.0 * (1 + number % 4)
+                    made.append(turn(side, number, {"readseq": rate * took**-power}))
+                    made[-1]["figures"][0]["loop_us"] = took
+            return made
+
+        self.assertAlmostEqual(results.pace_power(rounds(20, 0.5)), 0.5)
+        self.assertEqual(results.pace_power(rounds(20, -0.5)), 0, "never a correction upside down")
+        self.assertEqual(results.pace_power(rounds(20, 1.5)), 1, "nor more than the loop's own")
+        self.assertEqual(results.pace_power(rounds(3, 0.5)), 1, "too few to tell")
+        table = Table(rounds(20, 0.5), "100B-none")
+        self.assertAlmostEqual(table.ratio("readseq", results.paced_ops, "ext4"), 3)
+        self.assertAlmostEqual(table.value("ext4", "readseq", results.paced_ops).half_width, 0)
+
     def test_verdicts(self) -> None:
         table = Table(
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from results import Record
+from sides import CHECKSUMS
 from workloads import LABELS, MIB
 
 METHOD = (
@@ -24,7 +25,8 @@ METHOD = (
     "and loop threads; it is only honest on an otherwise idle machine.",
     "The cores' speed changes by half within seconds where others compute on the same hardware, and "
     "no counter tells. A fixed loop is timed on each core twenty times a second, in CPU time (3 % "
-    "of a core); what it took during a benchmark over its median of the whole run is the slowness. "
+    "of a core). What it took during a benchmark over its median of the whole run, to the power that fits the "
+    "differences between the rounds best, is the slowness. "
     "Operations per second are multiplied by it where the cores and not the device set them, CPU "
     "time is divided by it; both are also there as measured. Latencies are as measured.",
     "A host may stop all cores at once when the machine, and what emulates its devices, have used up "
@@ -50,7 +52,8 @@ METHOD = (
 )
 
 
-def lines(run: Record) -> list[str]:
+def lines(run: Record, power: float) -> list[str]:
+    """`power`: results.pace_power()."""
     options = run["options"]
     limit, direct = options["memory"] // MIB, options["direct_memory"] // MIB
     quarter = ", a quarter of their data" if options["scale"] >= 1 else ""
@@ -75,6 +78,12 @@ def lines(run: Record) -> list[str]:
     else:
         text.append("- No side discards freed space.")
     text += [f"- {line}" for line in METHOD]
+    text.append(f"- In this run, work followed the fixed loop by the power {power:.2f}.")
+    if CHECKSUMS in options["sides"]:
+        text.append(
+            f"- {CHECKSUMS} is a store made with --checksums: every read of a table from the device is "
+            "verified, and every write of one has its checksums computed and kept."
+        )
     text += ["", "Workloads:", ""]
     text += [f"- {label}: {meaning}" for label, meaning in LABELS.items()]
     text += ["", "Flags of all processes, per configuration and group:", ""]

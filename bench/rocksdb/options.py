@@ -64,8 +64,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     add(
         "--sides",
         type=_list_of(sides.NAMES),
-        default=list(sides.NAMES),
-        help=f"of {','.join(sides.NAMES)} (all)",
+        default=list(sides.USUAL),
+        help=f"of {','.join(sides.NAMES)} (all but the last)",
     )
     add("--only", type=_list_of(labels), default=[], help="only these workloads (see --list)")
     add("--scale", type=float, help="share of the operations and seconds (1.0)")

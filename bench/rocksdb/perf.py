@@ -14,13 +14,14 @@ from pathlib import Path
 from device import run_tool
 from measure import BenchError, run_db_bench
 from results import Record
+from sides import CHECKSUMS
 from turn import Turn
 from workloads import Benchmark, Step
 
 SHARE = re.compile(r"^\s*([\d.]+)%\s+(.+?)\s*$")
 SAMPLES = re.compile(r"^# Samples: (\S+)")
 # The file whose functions are listed.
-LIBRARIES = {"basalt": "librocksdb_basalt.so"}
+LIBRARIES = dict.fromkeys(("basalt", CHECKSUMS), "librocksdb_basalt.so")
 KERNEL = "[kernel.kallsyms]"
 IDLE = "swapper"
 LISTED = 25

@@ -22,6 +22,7 @@ from results import (
     machine_us,
     ops,
     pace,
+    pace_power,
     paced_machine_us,
     paced_ops,
     read_per_op,
@@ -31,6 +32,7 @@ from results import (
     stolen_percent,
     written_per_op,
 )
+from sides import CHECKSUMS
 from workloads import LABELS
 
 Value = Callable[[Record], "float | None"]
@@ -92,7 +94,7 @@ class Report:
         lines += self._summary() + self._machine()
         for name in self.configurations:
             lines += self._configuration(name)
-        lines += self._failures() + self._profiles() + method.lines(self.run)
+        lines += self._failures() + self._profiles() + method.lines(self.run, pace_power(self.records))
         path = self.folder / "report.md"
         path.write_text("\n".join(lines))
         return path
@@ -169,7 +171,7 @@ class Report:
         return lines
 
     def _throughput(self, name: str, table: Table) -> list[str]:
-        rivals = [s for s in ("ext4", "xfs", "memory") if s in self.sides]
+        rivals = [s for s in ("ext4", "xfs", "memory", CHECKSUMS) if s in self.sides]
         basalt = "basalt" in self.sides
         rows, bars = [], []
         for label in self.labels(table):

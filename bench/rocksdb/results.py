@@ -9,6 +9,7 @@ whole turns, and resuming it repeats the others.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections import defaultdict
@@ -85,6 +86,37 @@ def spread(values: list[float]) -> Spread | None:
     return Spread(statistics.median(values), min(values), max(values), len(values))
 
 
+FEW = 30  # figures beyond the first of each mean: with fewer, a slope says nothing
+
+
+def pace_power(records: list[Record]) -> float:
+    """How closely work follows pace.py's loop: with 1 it takes twice as long where the loop does, with 0.5 the root of 2 times.
+
+    It is what fits the run best: the slope of throughput over the loop's time, both as logarithms, in what differs between
+    rounds alone (least squares; each workload of each side and configuration has a mean of its own). 1 where there
+    are too few rounds to tell."""
+    rounds: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
+    for record in records:
+        if record["kind"] != "turn":
+            continue
+        for figures in record["figures"]:
+            label, took = figures["label"], figures.get("loop_us")
+            if label and label not in DEVICE_BOUND and took and ops(figures) > 0:
+                key = record["configuration"], record["side"], label
+                rounds[key].append((math.log(took), math.log(ops(figures))))
+    loop_squares = products = 0.0
+    degrees = 0
+    for points in rounds.values():
+        mean_loop = statistics.mean(loop for loop, _ in points)
+        mean_rate = statistics.mean(rate for _, rate in points)
+        loop_squares += sum((loop - mean_loop) ** 2 for loop, _ in points)
+        products += sum((loop - mean_loop) * (rate - mean_rate) for loop, rate in points)
+        degrees += len(points) - 1
+    if degrees < FEW or loop_squares == 0:
+        return 1.0
+    return min(1.0, max(0.0, -products / loop_squares))
+
+
 def usual_loop_us(records: list[Record]) -> float | None:
     """The median over everything measured in a run of what pace.py's loop took."""
     took = [
@@ -107,7 +139,7 @@ class Table:
         self.sync_raw_us: list[float] = []
         self.discards = 0
         self.rounds: set[int] = set()
-        usual = usual_loop_us(records)
+        usual, power = usual_loop_us(records), pace_power(records)
         for record in records:
             if record["kind"] != "turn" or record["configuration"] != configuration:
                 continue
@@ -119,7 +151,9 @@ class Table:
                     self.sync_raw_us.append(record["raw_us"])
             for figures in record["figures"]:
                 if figures["label"]:
-                    pace = figures["loop_us"] / usual if usual and figures.get("loop_us") else 1.0
+                    pace = 1.0
+                    if usual and figures.get("loop_us"):
+                        pace = (figures["loop_us"] / usual) ** power
                     figures = figures | {"round": record["round"], "pace": pace}
                     self.figures[record["side"]][figures["label"]].append(figures)
 
@@ -163,7 +197,7 @@ def paced_ops(figures: Record) -> float:
 
 
 def pace(figures: Record) -> float:
-    """What pace.py's loop took over what it usually takes: above 1, the cores were slow."""
+    """How much slower the cores were than usual, above 1: pace.py's loop over its median, to pace_power()."""
     return figures.get("pace", 1.0)
 
 

@@ -1,4 +1,5 @@
-"""The sides that are compared: Basalt, ext4, xfs, and RocksDB's file system in memory.
+"""The sides that are compared: Basalt (and, when asked for, Basalt with data checksums), ext4, xfs, and RocksDB's
+file system in memory.
 
 A side's turn begins on a device all of whose blocks have been written: `prepare` makes a fresh file
 system on it, `command` turns db_bench's flags into a command line, `finish` takes the file system
@@ -12,6 +13,9 @@ import tempfile
 from pathlib import Path
 
 from device import BlockDevice, DeviceError, run_tool
+
+
+CHECKSUMS = "basalt-checksums"
 
 
 class Side:
@@ -35,11 +39,11 @@ class Side:
 
 class BasaltSide(Side):
     """cache_bytes is Basalt's page cache, inside the limit; direct workloads run without one.
-    discard: freed space is discarded, in the background."""
+    discard: freed space is discarded, in the background. checksums: of data too, in the store."""
 
-    name = "basalt"
-
-    def __init__(self, build: Path, cache_bytes: int, discard: bool) -> None:
+    def __init__(self, build: Path, cache_bytes: int, discard: bool, checksums: bool) -> None:
+        self.name = CHECKSUMS if checksums else "basalt"
+        self.mkfs = ["mkfs", "--force", *(["--checksums"] if checksums else [])]
         self.tool = str(build / "tool/basalt")
         self.plugin = str(build / "rocksdb_env/librocksdb_basalt.so")
         self.cache_bytes = cache_bytes
@@ -49,7 +53,7 @@ class BasaltSide(Side):
 
     def prepare(self, device: BlockDevice) -> None:
         self.uri = f"file:{device.path}"
-        run_tool([self.tool, "mkfs", "--force", self.uri])
+        run_tool([self.tool, *self.mkfs, self.uri])
         self.made = True
 
     def command(self, flags: list[str], direct: bool) -> list[str]:
@@ -131,14 +135,16 @@ class MemorySide(Side):
         return ["db_bench", "--fs_uri=MemoryFileSystem", "--db=/db", *flags]
 
 
-NAMES = ("basalt", "ext4", "xfs", "memory")
+USUAL = ("basalt", "ext4", "xfs", "memory")
+NAMES = (*USUAL, CHECKSUMS)
 
 
 def make_sides(
     names: list[str], build: Path, cache_bytes: int, discard: bool = False
 ) -> list[Side]:
     made: dict[str, Side] = {
-        "basalt": BasaltSide(build, cache_bytes, discard),
+        "basalt": BasaltSide(build, cache_bytes, discard, checksums=False),
+        CHECKSUMS: BasaltSide(build, cache_bytes, discard, checksums=True),
         "ext4": KernelSide(
             "ext4",
             ["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
