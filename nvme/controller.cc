@@ -245,6 +245,11 @@ Status Controller::reset(std::string_view reason) {
   return reset_locked(reason);
 }
 
+void Controller::set_reconnecting(bool wanted) {
+  reconnecting_.store(wanted);
+  watch_.wake();
+}
+
 Status Controller::reset_locked(std::string_view reason) {
   host_.log.log(LogLevel::warning, "nvme",
                 name() + ": resetting the controller: " + std::string(reason));
@@ -257,11 +262,11 @@ Status Controller::reset_locked(std::string_view reason) {
     down_since_ = host_.clock.now();
     last_failure_.clear();
   }
-  return come_back();
+  return come_back(Failure::may_be_passing);
 }
 
 // The controller is down: brings it up, or gives it up, or leaves it to be tried again.
-Status Controller::come_back() {
+Status Controller::come_back(Failure failure) {
   const bool reconnects = transport_->traits().reconnects;
   Status status;
   for (unsigned attempt = 0; attempt < (reconnects ? 1 : options_.reset_attempts); ++attempt) {
@@ -293,7 +298,8 @@ Status Controller::come_back() {
   const bool hopeless = status.code() == StatusCode::device_removed ||
                         status.code() == StatusCode::permission_denied ||
                         status.code() == StatusCode::corruption;
-  if (reconnects && !hopeless && host_.clock.now() - down_since_ < options_.reconnect_timeout) {
+  if (reconnects && !hopeless && failure == Failure::may_be_passing &&
+      host_.clock.now() - down_since_ < options_.reconnect_timeout) {
     return status.with_context(name() + ": not yet up again");
   }
   give_up(status);
@@ -430,8 +436,11 @@ void Controller::look() {
       return;
     }
     note_settled();  // coming back may take long
-    if (host_.clock.now() >= next_attempt_) {
-      [[maybe_unused]] const Status said_already = come_back();
+    // Before that an attempt is put off by the transport.
+    const bool is_last = !reconnecting_.load() && transport_->settled();
+    if (is_last || host_.clock.now() >= next_attempt_) {
+      [[maybe_unused]] const Status said_already =
+          come_back(is_last ? Failure::is_final : Failure::may_be_passing);
     }
     return;
   }

@@ -82,6 +82,10 @@ class Controller final : private ControllerLink {
   Status reset(std::string_view reason);
   // How often that was done.
   uint64_t reset_count() const { return resets_.load(std::memory_order_relaxed); }
+  // Whether it is waited for when it is down (as at first): until the options' time is up. Once it is not, a controller that is
+  // down, or goes down, gets one attempt, as soon as nothing that was sent to it can be acted on any more; if that fails
+  // it is given up, and what waits for it fails. For an owner who is about to let it go.
+  void set_reconnecting(bool wanted);
 
   // How `nsid` is reached through this controller, by its last word; optimized where it reports no such thing (ANA).
   AccessState access_state(uint32_t nsid) const;
@@ -156,7 +160,8 @@ class Controller final : private ControllerLink {
   void update_namespaces();
   Status shut_down();
   Status reset_locked(std::string_view reason);
-  Status come_back();
+  enum class Failure : uint8_t { may_be_passing, is_final };
+  Status come_back(Failure failure);
   Result<std::unique_ptr<QueuePair>> open_queue_pair_locked();
   void give_up(const Status& why);
   void note_settled();
@@ -185,6 +190,7 @@ class Controller final : private ControllerLink {
   std::atomic<bool> access_is_old_{false};
   std::atomic<bool> namespaces_are_old_{false};
   std::atomic<bool> listeners_are_due_{false};
+  std::atomic<bool> reconnecting_{true};
   std::array<std::atomic<uint16_t>, 4> retry_delays_{};  // by CRD, in 100 ms
 
   Mutex control_;  // one bring-up, reset, queue creation or shutdown at a time; taken before mutex_

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/try.h"
+#include "bdev/nvme/nvme_uri.h"
 #include "targets/daemon/service_log.h"
 
 namespace basalt {
@@ -89,6 +90,8 @@ Daemon::Daemon(std::unique_ptr<LogSink> own_log, std::unique_ptr<LogFilter> log,
       bdevs_(*context_, notifications_) {}
 
 Daemon::~Daemon() {
+  // First: a call, or what a host has outstanding, may be waiting for a target that is lost.
+  stop_reconnecting_nvme(*context_);
   server_.reset();
   metrics_server_.reset();
   target_.reset();

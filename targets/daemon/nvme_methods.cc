@@ -179,8 +179,18 @@ Result<Json> Daemon::attach_controller(NvmeAttachment attachment) {
 }
 
 Status Daemon::detach_controller(const std::string& name) {
+  const auto& all = bdevs_.all();
+  const auto its = std::count_if(all.begin(), all.end(),
+                                 [&](const auto& bdev) { return bdev->controller == name; });
+  const SharedControllers::Lease& lease = *attachments_.at(name).lease;
+  // What hosts have outstanding does not wait for a target that is lost, unless others still want it.
+  const bool alone = lease.is_alone_with(static_cast<size_t>(its));
+  if (alone) lease.controller().set_reconnecting(false);
   while (const Bdev* bdev = bdevs_.first_of(name)) {
-    BASALT_TRY(delete_bdev(std::string(bdev->name)));
+    if (const Status deleted = delete_bdev(std::string(bdev->name)); !deleted.ok()) {
+      if (alone) lease.controller().set_reconnecting(true);
+      return deleted;
+    }
   }
   attachments_.erase(name);
   return {};

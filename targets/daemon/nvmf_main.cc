@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/try.h"
+#include "bdev/nvme/nvme_uri.h"
 #include "reactor/reactor.h"
 #include "targets/daemon/key_file.h"
 #include "targets/daemon/log_options.h"
@@ -105,6 +106,8 @@ Status serve(const Arguments& arguments) {
   notify_service_manager("READY=1");
   signals.wait();
   notify_service_manager("STOPPING=1");
+  // What hosts have outstanding may be waiting for a target that is lost.
+  stop_reconnecting_nvme(*context);
   return {};
 }
 

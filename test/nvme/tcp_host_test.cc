@@ -507,6 +507,33 @@ TEST_F(TcpHost, ATargetThatStaysAwayIsGivenUp) {
   EXPECT_EQ(another.error().code(), StatusCode::io_error);
 }
 
+TEST_F(TcpHost, ATargetThatNobodyWaitsForIsGivenUpWhileItIsSought) {
+  ControllerOptions options = quick();
+  options.reconnect_timeout = 24h;
+  start({}, false, options);
+  target->stop();
+  std::vector<std::byte> data(4096);
+  Waited waited(read_command(1, 0, 1), data);
+  queue->submit(waited.request);
+  EXPECT_FALSE(wait(waited, 3s)) << "it is sought";
+  controller->set_reconnecting(false);
+  ASSERT_TRUE(wait(waited));
+  EXPECT_EQ(waited.request.status, StatusCode::io_error);
+  EXPECT_TRUE(logged("given up")) << log.text();
+}
+
+TEST_F(TcpHost, ATargetThatNobodyWaitsForGetsOneAttempt) {
+  ControllerOptions options = quick();
+  options.reconnect_timeout = 24h;
+  start({}, false, options);
+  controller->set_reconnecting(false);
+  std::vector<std::byte> data(4096);
+  target->drop_connections();
+  EXPECT_EQ(run(read_command(1, 0, 1), data), StatusCode::ok) << log.text();
+  target->stop();
+  EXPECT_EQ(run(read_command(1, 0, 1), data), StatusCode::io_error);
+}
+
 TEST_F(TcpHost, AResetOnDemandNeedsNoWaiting) {
   start();
   std::vector<std::byte> data = pattern(4096, 1), back(4096);

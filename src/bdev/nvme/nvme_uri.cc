@@ -278,6 +278,11 @@ Result<SharedControllers::Lease> lease_nvme_controller(Context& context, const U
   return lease;
 }
 
+void stop_reconnecting_nvme(Context& context) {
+  std::static_pointer_cast<SharedControllers>(context.schemes().state(kScheme))
+      ->stop_reconnecting();
+}
+
 Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,
                                                              std::string_view text) {
   constexpr std::string_view kWhole = "nvme:tcp:";

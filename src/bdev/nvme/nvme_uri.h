@@ -30,6 +30,10 @@ Result<NvmeController> open_nvme_controller(Context& context, std::string_view t
 // open_nvme_controller()'s; unsupported (multipath=: those are several).
 Result<SharedControllers::Lease> lease_nvme_controller(Context& context, const Uri& uri);
 
+// None of the controllers that the Context's devices share is waited for any more when it is down: the process is about to end.
+// What hosts have outstanding there fails, once nothing that was sent can be acted on any more.
+void stop_reconnecting_nvme(Context& context);
+
 // What the discovery controller at `text` ("10.0.0.1", "nvme:tcp:10.0.0.1:8009?data_digest") knows of.
 Result<std::vector<nvme::DiscoveredSubsystem>> discover_nvme(Context& context,
                                                              std::string_view text);

@@ -1,6 +1,8 @@
 // See shared_controllers.h.
 #include "bdev/nvme/shared_controllers.h"
 
+#include <vector>
+
 #include "base/try.h"
 
 namespace basalt {
@@ -18,6 +20,25 @@ SharedControllers::Lease::~Lease() {
 }
 
 nvme::Controller& SharedControllers::Lease::controller() const { return *entry_->controller; }
+
+bool SharedControllers::Lease::is_alone_with(size_t namespaces) const {
+  const MutexLock lock(entry_->mutex);
+  if (entry_->open.size() != 1 + namespaces) return false;
+  const int holders = entry_->open.at(nsid_);
+  return holders == 1 || holders == kWriter;
+}
+
+void SharedControllers::stop_reconnecting() {
+  std::vector<std::shared_ptr<Entry>> entries;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [function, entry] : entries_) entries.push_back(entry);
+  }
+  for (const auto& entry : entries) {
+    const MutexLock lock(entry->mutex);
+    if (entry->controller != nullptr) entry->controller->set_reconnecting(false);
+  }
+}
 
 Result<SharedControllers::Lease> SharedControllers::lease(const std::string& function,
                                                           uint32_t nsid, OpenMode mode,

@@ -32,6 +32,8 @@ class SharedControllers {
     Lease& operator=(Lease&&) = delete;
     ~Lease();
     nvme::Controller& controller() const;
+    // Whether nobody has the controller but this lease and `namespaces` more, each of a namespace of its own.
+    bool is_alone_with(size_t namespaces) const;
 
    private:
     friend class SharedControllers;
@@ -47,6 +49,8 @@ class SharedControllers {
   // other settings).
   Result<Lease> lease(const std::string& function, uint32_t nsid, OpenMode mode,
                       const std::string& settings, const BringUp& bring_up);
+  // nvme::Controller::set_reconnecting(false) for all there are: the process is about to end.
+  void stop_reconnecting();
 
  private:
   static constexpr int kWriter = -1;

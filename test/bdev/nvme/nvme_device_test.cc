@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "base/sync.h"
+#include "bdev/nvme/nvme_uri.h"
 #include "nvme/served_controller.h"
 #include "nvme/tcp_target.h"
 #include "test/bdev/conformance.h"
@@ -385,6 +386,26 @@ TEST_F(NvmeDeviceTest, NamespacesOfAControllerAreOpenAtOnce) {
   EXPECT_TRUE(std::equal(memory.data(), memory.data() + 4096, back.data()));
   EXPECT_TRUE(std::all_of(served->model.media(1).begin(), served->model.media(1).begin() + 65536,
                           [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST_F(NvmeDeviceTest, AHolderOfTheControllerKnowsWhetherOthersHaveIt) {
+  ModelOptions options = namespace_of(512);
+  options.namespaces.push_back({.block_count = 1000, .block_size = 4096});
+  open(options);
+  const auto lease = lease_nvme_controller(*context, *parse_uri("nvme:vfio-user:" + served->path));
+  ASSERT_TRUE(lease) << lease.error().to_string();
+  EXPECT_TRUE(lease->is_alone_with(1));
+  EXPECT_FALSE(lease->is_alone_with(0));
+  {
+    const auto second = open_namespace("2");
+    ASSERT_TRUE(second) << second.error().to_string();
+    EXPECT_FALSE(lease->is_alone_with(1));
+    EXPECT_TRUE(lease->is_alone_with(2));
+  }
+  EXPECT_TRUE(lease->is_alone_with(1));
+  const auto other = lease_nvme_controller(*context, *parse_uri("nvme:vfio-user:" + served->path));
+  ASSERT_TRUE(other) << other.error().to_string();
+  EXPECT_FALSE(lease->is_alone_with(1));
 }
 
 TEST_F(NvmeDeviceTest, ANamespaceIsOpenOnceForWriting) {

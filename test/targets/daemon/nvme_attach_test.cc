@@ -1,12 +1,17 @@
 // Daemon: controllers attached by calls, over TCP and behind a vfio-user socket; their bdevs; detached, saved, refused.
 #include <sys/stat.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <thread>
 
+#include "nvme/commands.h"
 #include "nvme/served_controller.h"
 #include "nvme/tcp_target.h"
 #include "test/targets/daemon/daemon_fixture.h"
+#include "test/targets/nvmf/raw_host.h"
 
 namespace basalt {
 namespace {
@@ -143,6 +148,57 @@ TEST_F(AttachTest, TakesKeysOfTheKeyring) {
     EXPECT_NE(refusal("bdev_nvme_attach_controller", params).find(key), std::string::npos);
   }
   EXPECT_TRUE(call("bdev_nvme_get_controllers").empty());
+}
+
+// With a target that is sought for a day, and a host that waits for an answer from it.
+class LostTargetTest : public AttachTest {
+ protected:
+  LostTargetTest() {
+    Json params = of_target(target_);
+    params["ctrlr_loss_timeout_sec"] = 86400;
+    call("bdev_nvme_attach_controller", params);
+    call("nvmf_create_transport", {{"trtype", "TCP"}});
+    call("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", true}});
+    call("nvmf_subsystem_add_ns", {{"nqn", kNqn}, {"namespace", {{"bdev_name", "Nvme0n1"}}}});
+    call("nvmf_subsystem_add_listener",
+         {{"nqn", kNqn}, {"listen_address", {{"traddr", "127.0.0.1"}, {"trsvcid", "0"}}}});
+    const nvmf::ListenAddress address{"127.0.0.1", call("nvmf_subsystem_get_listeners",
+                                                        {{"nqn", kNqn}})[0]["address"]["trsvcid"]};
+    host_.emplace(address);
+    io_.emplace(address);
+    io_->become_io(kNqn, host_->become_admin(kNqn));
+    EXPECT_TRUE(io_->run(kRead, {}, 4096).status().ok());
+  }
+  void lose() {
+    target_.stop();
+    io_->submit(kRead, {}, 4096);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (state() != "resetting" && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    ASSERT_EQ(state(), "resetting");
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // the command is there
+  }
+  std::string state() { return call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"]; }
+
+  static constexpr const char* kNqn = "nqn.2014-08.org.example:out";
+  const nvme::Command kRead = nvme::read_command(1, 0, 1);
+  TcpTarget target_;
+  std::optional<RawHost> host_, io_;
+};
+
+TEST_F(LostTargetTest, IsDetached) {
+  lose();
+  EXPECT_EQ(call("bdev_nvme_detach_controller", {{"name", "Nvme0"}}), true);
+  EXPECT_EQ(bdevs(), "");
+  EXPECT_TRUE(call("nvmf_get_subsystems", {{"nqn", kNqn}})[0]["namespaces"].empty());
+  EXPECT_FALSE(io_->answer().status().ok());
+}
+
+TEST_F(LostTargetTest, DoesNotKeepTheDaemonFromEnding) {
+  lose();
+  daemon_.reset();
+  EXPECT_NE(log_.text().find("given up"), std::string::npos) << log_.text();
 }
 
 TEST_F(AttachTest, RefusesInSentences) {
