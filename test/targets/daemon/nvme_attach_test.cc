@@ -173,13 +173,15 @@ class LostTargetTest : public AttachTest {
     target_.stop();
     io_->submit(kRead, {}, 4096);
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (state() != "resetting" && std::chrono::steady_clock::now() < end) {
+    while ((state() != "resetting" || outstanding() == 0) &&
+           std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     ASSERT_EQ(state(), "resetting");
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // the command is there
+    ASSERT_EQ(outstanding(), 1u);
   }
   std::string state() { return call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"]; }
+  uint64_t outstanding() { return call("bdev_get_iostat")["bdevs"][0]["queue_depth"]; }
 
   static constexpr const char* kNqn = "nqn.2014-08.org.example:out";
   const nvme::Command kRead = nvme::read_command(1, 0, 1);
